@@ -11,13 +11,14 @@ JOURNAL: Final = "docs/journal/"
 # What is in none of these sections stands in one of its own.
 _SECTIONS: Final[Mapping[str, str]] = {
     "Begin": f"{HOME} docs/quick-start.md docs/concepts.md docs/from-allensdk.md docs/recipes.md docs/python.md"
-    " docs/fsspec.md docs/notebooks/allensdk.ipynb docs/notebooks/dataset.ipynb docs/notebooks/fsspec.ipynb"
-    " docs/portability.md docs/glossary.md",
+    " docs/fsspec.md docs/dask.md docs/notebooks/allensdk.ipynb docs/notebooks/dataset.ipynb"
+    " docs/notebooks/fsspec.ipynb docs/portability.md docs/glossary.md",
     "Use": "docs/finding.md docs/working-sets.md docs/versions.md docs/outline.md docs/sharing-data.md docs/cache.md"
     f" docs/web.md docs/bandwidth.md docs/structure-index.md docs/digests.md docs/records.md docs/settings.md"
     f" docs/json.md {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
     "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
+    " docs/container-image.md docs/kubernetes.md"
     " docs/site-cache.md"
     " SECURITY.md",
     "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md"

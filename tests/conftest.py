@@ -31,7 +31,7 @@ FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures
 NOT_ROOT = "only root can do what this test does: run script/test as root"
 TESTS = Path(__file__).parent
-NO_FLOORS = {"scenarios", "demo", "benchmarks", "portable"}  # folders of tests that mirror no floor
+NO_FLOORS = {"scenarios", "demo", "benchmarks", "portable", "deploy"}  # folders of tests that mirror no floor
 MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 NEED_MOUNTS, NEED_NONE = {"filesystem", "daemon", "scenarios"}, {"network"}  # folders
 

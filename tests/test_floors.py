@@ -36,12 +36,13 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
     "web": {ROOT, "config", "host", "dataset", "access", "api"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
-    "api": {ROOT, "config", "dataset", "reading", "access", "tables"},
+    "api": {ROOT, "config", "host", "dataset", "hdf5", "reading", "access", "tables"},
+    "dask": {ROOT, "config", "host", "dataset", "access", "tables", "api"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
     "doctor": {ROOT, "config", "host", "dataset", "s3", "cache", "access", "daemon"},
     "cli": {
         *(ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access", "daemon"),
-        *("doctor", "demo", "web"),
+        *("doctor", "demo", "dask", "web"),
     },
     "demo": {ROOT, "config", "host", "access"},
     "__main__": {ROOT, "cli"},
@@ -83,6 +84,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "rocrate": {"vbnfs.cli.ro_crate"},
     "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
     "upath": {"vbnfs.api.upath"},
+    "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
     "starlette": {"vbnfs.web.app", "vbnfs.web.guard", "vbnfs.web.rendering", "vbnfs.web.serving"},
     "jinja2": {"vbnfs.web.rendering"},
     "hypercorn": {"vbnfs.web.serving"},
@@ -92,6 +94,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         *(f"vbnfs.api.{name}" for name in ("citation", "dataset", "difference", "version", "working_sets")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),
         *(f"vbnfs.cli.{name}" for name in ("find", "found_rows")),
+        *(f"vbnfs.dask.{name}" for name in ("files", "results")),
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
 }
@@ -103,7 +106,8 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
-    *("fsspec", "upath", "dask", "vbnfs.api", "vbnfs.web", "starlette", "jinja2", "hypercorn"),
+    *("fsspec", "upath", "dask", "distributed", "vbnfs.api", "vbnfs.dask"),
+    *("vbnfs.web", "starlette", "jinja2", "hypercorn"),
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,21 @@ ENTRIES = {
 
 
 def run(
-    program: str, interrupting: str, directory: Path, *arguments: str, before: str = "pass"
+    program: str,
+    interrupting: str,
+    directory: Path,
+    *arguments: str,
+    before: str = "pass",
+    number: str = "SIGINT",
+    start: Sequence[str] = (),
 ) -> tuple[int, str, str]:
-    """A program's status and what it wrote, when its first import of the library `interrupting` sends SIGINT."""
+    """A program's status and what it wrote, when its first import of the library `interrupting` sends a signal."""
     folder = directory / "first-on-the-path"
     folder.mkdir()
-    (folder / f"{interrupting}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (folder / f"{interrupting}.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{number})\n")
     script = f"import sys; sys.argv[1:] = {list(arguments)}; {before}; {ENTRIES[program]}; main()"
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [*start, sys.executable, "-c", script],
         env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
@@ -46,6 +53,15 @@ def test_while_it_imports(tmp_path: Path, program: str, status: int, library: st
 def test_while_a_command_imports(tmp_path: Path) -> None:
     """A command that is interrupted while it imports what it needs ends in the same way."""
     status, out, err = run("vbnfs", "trio", tmp_path, "versions", "--offline")
+    assert (status, out, err.strip()) == (130, "", "vbnfs: interrupted")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("library", ["click", "trio"])
+def test_the_first_process_of_a_container(tmp_path: Path, library: str) -> None:
+    """SIGTERM ends the first process of a container as Ctrl-C does, where the kernel would drop it otherwise."""
+    first = ("unshare", "--pid", "--fork", "--kill-child")
+    status, out, err = run("vbnfs", library, tmp_path, "versions", "--offline", number="SIGTERM", start=first)
     assert (status, out, err.strip()) == (130, "", "vbnfs: interrupted")
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
-FOLDERS: Final = ("vbnfs", "tests", "benchmarks", "script", "systemd", "docs", "docsite")
+FOLDERS: Final = ("vbnfs", "tests", "benchmarks", "script", "systemd", "docs", "docsite", "deploy")
 NOT_PROSE: Final = {".pyc", ".xz", ".typed", ".png"}
 
 # What is banned, and what to write instead. Words are joined by spaces, underscores, or the end of a line.

@@ -13,6 +13,8 @@
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
+    ├── ClusterError            EIO         a Dask cluster cannot be reached, or cannot do what is asked
+    ├── ResultsError            EIO         a folder of results cannot be used, or a result not stored
     ├── DoctorError                 EIO         something here needs doing, or a report of it cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── WebError                    EIO         the page cannot be served
@@ -149,6 +151,14 @@ class TablesError(VbnfsError):
 
 class ExportError(VbnfsError):
     """A folder cannot be exported to, or takes no more; the message says how to go on."""
+
+
+class ClusterError(VbnfsError):
+    """A Dask cluster cannot be reached, has no workers, or they cannot do what is asked; the message says why."""
+
+
+class ResultsError(VbnfsError):
+    """A folder of results is of something else or cannot be used, or a result cannot be stored."""
 
 
 class DoctorError(VbnfsError):

@@ -11,9 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_FIRST = 1  # the first process of a container (of a PID namespace)
+
 
 def end_at_once(program: str, status: int) -> None:
-    """From now on SIGINT ends this process, which is `program`, with `status`, unless it is ignored."""
+    """From now on SIGINT ends this process, which is `program`, with `status`, unless it is ignored.
+
+    In the first process of a container SIGTERM does so, too. There the kernel drops signals that have no handler
+    (pid_namespaces(7)): what stops the container would wait, and then kill.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         try:
@@ -23,6 +29,8 @@ def end_at_once(program: str, status: int) -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)
+        if os.getpid() == _FIRST:
+            signal.signal(signal.SIGTERM, _as_ctrl_c)
 
 
 def raise_again() -> None:
@@ -37,8 +45,12 @@ def at_sigterm_too() -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)

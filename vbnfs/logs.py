@@ -121,6 +121,12 @@ def configure_logging(stream: TextIO, *, level: str, as_json: bool) -> None:
     )
 
 
+def quieten(*loggers: str) -> None:
+    """Have loggers of libraries write nothing: what matters of it is raised, and said in our own words."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
 def log_by_python() -> None:
     """Send log lines to the standard logger `vbnfs`, whose handlers and level are the program's own choice.
 

@@ -19,6 +19,15 @@ def near(name: str, names: Iterable[str]) -> list[str]:
     return [by_lower[lower] for lower in (*found, *within)][:_MOST]
 
 
+def near_paths(path: str, paths: Iterable[str]) -> list[str]:
+    """The paths that are nearest to a wrong one: those with its last part, or with one that is near that."""
+    by_name: dict[str, list[str]] = {}
+    for one in paths:
+        by_name.setdefault(one.rpartition("/")[2], []).append(one)
+    last = path.rpartition("/")[2]
+    return [one for name in ([last] if last in by_name else near(last, by_name)) for one in by_name[name]][:_MOST]
+
+
 def hint(name: str, names: Iterable[str]) -> str:
     """The nearest names as the end of a message, `; near it: A, B`; '' where none is near."""
     nearest = near(name, names)

@@ -222,14 +222,27 @@ stack = ExitStack()
 LEFT_OPEN = """
 stack.enter_context(door.opened(manager()))
 """
+A_THREAD_THAT_GOES_ON = """
+def go_on():
+    threading.main_thread().join()
+    door.run(trio.sleep, 0)
+    say("went on")
+stack.enter_context(door.opened(manager()))
+threading.Thread(target=go_on).start()
+"""
 A_THREAD_THAT_WAITS = """
 def wait():
     try:
         door.run(trio.sleep_forever)
-    except RuntimeError as error:
-        say(error)
+    except RuntimeError:
+        pass
 stack.enter_context(door.opened(manager()))
-threading.Thread(target=wait).start()
+threading.Thread(target=wait, daemon=True).start()
+"""
+LEFT_AT_THE_VERY_END = """
+import atexit
+stack.enter_context(door.opened(manager()))
+atexit.register(stack.close)
 """
 A_DISK_THAT_HANGS = """
 door._END_SECONDS = 0.2
@@ -245,19 +258,28 @@ door.run(trio.sleep, 0)
     ("program", "output"),
     [
         (LEFT_OPEN, "closed\n"),
-        (A_THREAD_THAT_WAITS, "closed\nthis process ends, and what was open is closed\n"),
+        (A_THREAD_THAT_GOES_ON, "went on\nclosed\n"),
+        (A_THREAD_THAT_WAITS, "closed\n"),
+        (LEFT_AT_THE_VERY_END, "closed\n"),
         (A_DISK_THAT_HANGS, ""),
         (LEFT_OPEN + "raise SystemExit(0)", "closed\n"),
     ],
-    ids=["left open", "a thread that waits", "a disk that hangs", "sys.exit"],
+    ids=[
+        "left open",
+        "a thread that goes on",
+        "a thread that waits",
+        "the very end",
+        "a disk that hangs",
+        "sys.exit",
+    ],
 )
 def test_the_end_of_the_process(program: str, output: str) -> None:
-    """What is open at the end is closed, with threads still at hand; nothing holds the end up."""
+    """What is open is closed when no thread is left for which Python waits; nothing else holds the end up."""
     done = subprocess.run(
         [sys.executable, "-c", BEGINNING + program], capture_output=True, text=True, timeout=ENDS_SECONDS, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(done.stdout.splitlines()) == sorted(output.splitlines())
+    assert done.stdout == output
 
 
 def test_a_loop_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:

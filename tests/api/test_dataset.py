@@ -7,17 +7,19 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import vbnfs
 from tests.fakes.dataset import serve
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, held
 from tests.fakes.store import Pattern
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.errors import DatasetError, TablesError, UsageError
@@ -57,10 +59,35 @@ def test_versions_and_files(dataset: vbnfs.Dataset) -> None:
     assert {file.path for file in old.files} == set(FILES)
     assert old.file(SESSION) == old.file("ecephys_session_7.nwb") == dataset.file(f"v0.1.0/{SESSION}")
     assert (old.file(SESSION).size, old.file(SESSION).kind) == (SIZE, "sessions")
-    with pytest.raises(FileNotFoundError, match=r"no files ecephys_session_8.nwb"):
+    with pytest.raises(FileNotFoundError, match=r"no file 'ecephys_session_8.nwb'"):
         old.file("ecephys_session_8.nwb")
     with pytest.raises(DatasetError, match=r"there is no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
         dataset.version("0.3.0")
+
+
+def test_names_of_files(dataset: vbnfs.Dataset) -> None:
+    """A file is found by each path that mounts and `vbnfs://` have of it; a wrong version, or no text, says so."""
+    file = dataset.version("0.1.0").file(SESSION)
+    flat = "ecephys_sessions/ecephys_session_7.nwb"
+    for path in (f"v0.1.0/{flat}", f"vbnfs://v0.1.0/{flat}", file.place, PurePosixPath(f"v0.1.0/{SESSION}")):
+        assert dataset.file(path) == file
+    assert dataset.file(f"latest/{flat}") == dataset.file(flat) == dataset.latest.file(SESSION)
+    with pytest.raises(DatasetError, match=r"no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
+        dataset.open(f"v0.3.0/{SESSION}")
+    with pytest.raises(FileNotFoundError, match=r"no file ''"):
+        dataset.file("v0.1.0")
+    for session_id in (7, "7", np.int64(7), 7.0):
+        assert repr(dataset.session(session_id)) == "<vbnfs.Session 7: ecephys_session_7.nwb>"
+    with pytest.raises(ValueError, match="seven"):
+        dataset.session("seven")
+
+
+def test_one_file_is_no_list(dataset: vbnfs.Dataset) -> None:
+    """A path or a file alone will do where files are asked for."""
+    assert dataset.prefetch(UNITS, progress=False)["outcome"].tolist() == ["good"]
+    assert dataset.latest.verify(dataset.latest.file(UNITS))["outcome"].tolist() == ["good"]
+    with pytest.raises(ValueError, match="limit is -1"):
+        dataset.latest.find("units", limit=-1)
 
 
 def test_a_setting_that_there_is_not(server: FakeS3Server) -> None:
@@ -112,6 +139,35 @@ def test_an_open_file(dataset: vbnfs.Dataset) -> None:
         assert again.tell() == file.tell()
     with pytest.raises(ValueError, match="closed"):
         file.read(1)
+
+
+def test_numbers(dataset: vbnfs.Dataset) -> None:
+    """NumPy's small numbers do not overflow; what is no whole number is refused at once."""
+    file, data = dataset.open(f"v0.1.0/{SESSION}"), FILES[SESSION]
+    file.seek(np.uint8(200))
+    assert file.seek(np.uint8(200), 1) == 400
+    assert file.read(np.uint8(200)) == data[400:600]
+    assert file.read(np.int8(100)) == data[600:700]
+    assert file.read_at(np.uint8(200), np.uint8(100)) == data[200:300]
+    assert file.read_ranges(np.array([[200, 100], [250, 9]], "u1")) == [data[200:300], data[250:259]]
+    for refused in (lambda: file.seek(1.5), lambda: file.read(1.5), lambda: file.read_at(0, "5")):
+        with pytest.raises(TypeError):
+            refused()
+    with pytest.raises(TypeError):
+        file.read_ranges([(0.5, 1)])
+    assert file.tell() == 700
+
+
+def test_buffers(dataset: vbnfs.Dataset) -> None:
+    """Arrays of any type and shape are filled; one of no size is; one that is read-only, or has gaps, is refused."""
+    file, array = dataset.open(f"v0.1.0/{SESSION}"), np.zeros((3, 5), "f8")
+    assert (file.readinto(array), array.tobytes()) == (120, FILES[SESSION][:120])
+    assert file.readinto(np.zeros((0, 5))) == 0
+    with pytest.raises(TypeError, match="a writable buffer, and not into bytes"):
+        file.readinto(bytes(5))
+    with pytest.raises(TypeError):
+        file.readinto(np.zeros(10)[::2])
+    assert file.tell() == 120
 
 
 def test_ranges_come_in_one_wave(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
@@ -217,6 +273,20 @@ if __name__ == "__main__":
 """
 
 
+def test_closed_by_another_thread(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """A read that waits for S3 meanwhile ends and says so; the next one opens the dataset again."""
+    file, gate = dataset.open(f"v0.1.0/{SESSION}"), threading.Event()
+    server.behaviours.append(held(gate))
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(file.read_at, 0, 1000)
+        server.wait_until(lambda server: any(SESSION in request.key for request in server.requests), seconds=60)
+        dataset.close()
+        with pytest.raises(ValueError, match="closed by another thread"):
+            reading.result(60)
+    gate.set()
+    assert file.read_at(0, 1000) == FILES[SESSION][:1000]
+
+
 def test_child_processes(dataset: vbnfs.Dataset, tmp_path: Path) -> None:
     """Pickled into a process, used there, forked from there with files open, and spawned: each opens its own."""
     (tmp_path / "program.py").write_text(CHILD)
@@ -238,7 +308,8 @@ def test_log_lines_are_python_s(
 
 
 def test_importing_it_costs_nothing() -> None:
-    """`import vbnfs` imports neither pandas nor trio; `dir` and `help` know what there is."""
-    program = "import vbnfs, sys; print(sorted({'pandas', 'trio'} & set(sys.modules)), 'Dataset' in dir(vbnfs))"
+    """`import vbnfs` imports neither pandas nor trio; `dir` and `help` know what there is; `vbnfs.errors` is one."""
+    program = "import vbnfs, sys; print(vbnfs.errors.UsageError.__name__, 'Dataset' in dir(vbnfs))"
+    program += "; print(sorted({'pandas', 'trio'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[] True\n"
+    assert done.stdout == "UsageError True\n[]\n"

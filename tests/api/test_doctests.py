@@ -16,7 +16,7 @@ from tests.api.release import serving
 
 # What needs AllenSDK is run where that is: tests/scenarios/notebooks.
 PUBLIC = [getattr(vbnfs, name) for name in vbnfs.__all__ if name != "allensdk_cache"]
-OF_PYTHON = {"readable", "seekable", "tell", "seek", "read", "readall", "readinto", "write", "close"}
+OF_PYTHON = {"readable", "seekable", "tell", "seek", "read", "readall", "readline", "readinto", "write", "close"}
 # Values that others return: the example of the class is one for all of their names.
 VALUES = {vbnfs.Citation, vbnfs.Difference, vbnfs.Progress}
 

@@ -6,8 +6,10 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.dataset import serve
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, always, error, for_kind, held
 from tests.fakes.store import Data, Pattern
 from vbnfs.api.filesystem import VbnfsFileSystem
 from vbnfs.blocks import BLOCK_BYTES
@@ -343,6 +346,85 @@ def test_ranges_come_in_one_wave(twins: Twins, tmp_path: Path) -> None:
     fs.close()
 
 
+def test_arrays_of_numbers(twins: Twins) -> None:
+    """cat_ranges takes NumPy's arrays and numbers."""
+    paths = [f"{OLD}/{UNITS}"] * 2
+    expected = [LINES[3:8], LINES[200:209]]
+    assert twins.remote.cat_ranges(paths, np.array([3, 200], "u1"), np.array([8, 209], "u1")) == expected
+    assert twins.remote.cat_ranges(paths, np.uint8(3), np.uint8(8)) == [LINES[3:8]] * 2
+
+
+def test_many_files_come_at_once(tmp_path: Path) -> None:
+    """cat asks for all files of a folder before the first one has come, and then answers as cat_file does."""
+    files: dict[str, Data] = {f"many/{number}": b"%d" % number for number in range(12)}
+    gate = threading.Event()
+    with serve({OLD[1:]: files}) as server, ThreadPoolExecutor(1) as thread:
+        fs = VbnfsFileSystem(endpoint_url=server.endpoint_url, cache_dir=tmp_path / "own")
+        fs.ls("")
+        server.behaviours.append(held(gate))
+        found = thread.submit(fs.cat, f"{OLD}/many/*")
+        try:
+            server.wait_until(
+                lambda server: (
+                    len(
+                        {
+                            request.key
+                            for request in server.requests
+                            if request.key.rpartition("/")[0].endswith("many")
+                        }
+                    )
+                    == 12
+                ),
+                seconds=60,
+            )
+        finally:
+            gate.set()
+        assert found.result() == {f"{OLD}/{name}": data for name, data in files.items()}
+        fs.close()
+
+
+def test_ctrl_c_ends_many_files(tmp_path: Path) -> None:
+    """It is raised, and cancels what is under way, however long S3 would let all of them wait."""
+    gate = threading.Event()
+    files: dict[str, Data] = {f"many/{number}": b"%d" % number for number in range(3)}
+    with serve({OLD[1:]: files}) as server, ThreadPoolExecutor(1) as thread:
+        fs = VbnfsFileSystem(endpoint_url=server.endpoint_url, cache_dir=tmp_path / "own", io_timeout=600)
+        fs.ls("")
+        server.behaviours.append(held(gate))
+        server.forget_requests()
+
+        def interrupt() -> None:
+            server.wait_until(lambda server: server.count() >= 3, seconds=60)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupted = thread.submit(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                fs.cat(f"{OLD}/many/*")
+        finally:
+            gate.set()
+        interrupted.result()
+        assert fs.cat(f"{OLD}/many/*") == {f"{OLD}/{name}": data for name, data in files.items()}
+        fs.close()
+
+
+def test_files_that_cat_cannot_have(twins: Twins) -> None:
+    """They are left out, or have their error in their place, or it is raised, as by fsspec's local file system."""
+    paths = [f"{OLD}/{UNITS}", f"{OLD}/nothing", f"{OLD}/odd/empty"]
+    there = list(map(twins.at, paths))
+    assert list(twins.remote.cat(paths, on_error="omit").values()) == list(
+        twins.local.cat(there, on_error="omit").values()
+    )
+    found, expected = (
+        fs.cat(names, on_error="return") for fs, names in ((twins.remote, paths), (twins.local, there))
+    )
+    assert list(map(type, found.values())) == list(map(type, expected.values()))
+    assert twins.remote.cat(paths[:1]) == {paths[0]: LINES}
+    assert twins.remote.cat(paths[::2], start=3, end=8) == {paths[0]: LINES[3:8], paths[2]: b""}
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        twins.remote.cat(paths)
+
+
 def test_threads_share_one_dataset(twins: Twins) -> None:
     """fsspec makes a file system for each thread; those with the same settings read one open dataset."""
     options = twins.remote.storage_options
@@ -437,3 +519,26 @@ def test_a_copy_is_got(twins: Twins, tmp_path: Path) -> None:
     assert got == {str(path.relative_to(there)) for path in there.rglob("*")}
     assert all((tmp_path / "got" / name).read_bytes() == (there / name).read_bytes() for name in NEW_FILES)
     shutil.rmtree(tmp_path / "got")
+
+
+def test_a_copy_that_fails(twins: Twins, tmp_path: Path) -> None:
+    """What cannot be got to its end leaves no part of it, and what was there stays."""
+    fs = VbnfsFileSystem(endpoint_url=twins.server.endpoint_url, cache_dir=tmp_path / "own")
+    fs.ls("")
+    folder, refused = tmp_path / "got", for_kind("get_range", always(error(403, "AccessDenied")))
+    folder.mkdir()
+    (folder / "there").write_bytes(b"before")
+    twins.server.behaviours.append(refused)
+    try:
+        for name in ("there", "new"):
+            with pytest.raises(PermissionError):
+                fs.get(f"{OLD}/{SESSION}", str(folder / name))
+    finally:
+        twins.server.behaviours.remove(refused)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"there": b"before"}
+    fs.get(f"{OLD}/{UNITS}", str(folder / "there"))
+    assert (folder / "there").read_bytes() == LINES
+    out = io.BytesIO()
+    fs.get_file(f"{OLD}/{UNITS}", out)
+    assert out.getvalue() == LINES
+    fs.close()

@@ -11,10 +11,12 @@ import pytest
 
 import vbnfs
 from tests.fakes.dataset import serve
+from tests.fakes.s3_server import FakeS3Server, always, error
+from vbnfs import errors
 from vbnfs.api.messages import in_python
 from vbnfs.api.settings import Settings
 from vbnfs.config.settings import SETTING_BY_NAME
-from vbnfs.errors import OfflineError, UnreachableError, UsageError
+from vbnfs.errors import AccessDeniedError, DatasetError, OfflineError, StorageError, UnreachableError, UsageError
 
 TABLE = "project_metadata/ecephys_sessions.csv"
 OF_MOUNTS = {
@@ -25,14 +27,14 @@ OF_MOUNTS = {
 
 
 @pytest.fixture(scope="module")
-def server_url() -> Iterator[str]:
+def server() -> Iterator[FakeS3Server]:
     """A server of a version with one table and one session."""
     files = {
         TABLE: b"ecephys_session_id,mouse_id,file_id\n7,1,0\n",
         "behavior_ecephys_sessions/7/ecephys_session_7.nwb": b"bytes",
     }
     with serve({"0.1.0": files}) as server:
-        yield server.endpoint_url
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -51,12 +53,20 @@ def server_url() -> Iterator[str]:
             "'vbnfs clean --cache-size 1G' lets it, or cache_dir",
         ),
         ("docker run --device /dev/fuse", "docker run --device /dev/fuse"),
+        ("manifests/v0.5.0/a.nwb: not there", "v0.5.0/a.nwb: not there"),
+        ("x/manifests/v0.5.0/--offline: not there", "x/manifests/v0.5.0/--offline: not there"),
     ],
 )
 def test_options_in_python_s_words(typed: str, python: str) -> None:
     """An option is the parameter or setting of that name; commands that are to be typed stay."""
     assert in_python(typed) == python
     assert in_python(python) == python
+
+
+def test_every_remedy() -> None:
+    """No remedy of a failure names an option."""
+    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, StorageError)]
+    assert [kind for kind in kinds if "--" in in_python(kind.remedy)] == []
 
 
 def test_settings_that_will_not_do(tmp_path: Path) -> None:
@@ -94,21 +104,52 @@ def test_what_is_not_reached_says_what_helps() -> None:
         _ = vbnfs.Dataset(endpoint_url="http://127.0.0.1:9", offline=True).versions
 
 
-def test_sessions_and_queries_that_there_are_not(server_url: str) -> None:
+def test_sessions_and_queries_that_there_are_not(server: FakeS3Server) -> None:
     """A wrong id says where the right ones are; it may be text; messages say what to give in Python."""
-    with vbnfs.Dataset(endpoint_url=server_url) as dataset:
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url) as dataset:
         with pytest.raises(KeyError, match=r"has no session 8; its ids are the index of \.sessions"):
             dataset.session(8)
         assert dataset.session("7").session_id == dataset.session(np.float64(7)).session_id == 7
         with pytest.raises(UsageError, match=r'chooses among sessions: add sessions="..."'):
             dataset.prefetch([TABLE], having={"units": "snr > 1"})
+        with pytest.raises(KeyError, match="session 7 has no LFP of Z; it has none"):
+            dataset.session(7).prefetch(lfp="probeZ")
         found = dataset.latest.verify([TABLE])
         assert found["detail"].tolist() == ["fetch=True fetches what is missing"]
 
 
-def test_values_show_what_they_are(server_url: str) -> None:
+def test_a_file_that_is_refused(server: FakeS3Server) -> None:
+    """An `OSError` has the reason, the remedy in Python's words, and vbnfs's own error as its cause."""
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url) as dataset:
+        _ = dataset.versions
+        server.behaviours.append(always(error(403, "AccessDenied")))
+        try:
+            with pytest.raises(PermissionError, match=r"check bucket, or read it in another") as denied:
+                dataset.session(7).file.read_bytes()
+        finally:
+            server.behaviours.clear()
+        assert isinstance(denied.value.__cause__, AccessDeniedError)
+
+
+def test_versions_and_files_that_there_are_not(server: FakeS3Server) -> None:
+    """A version may be called as its folder is; one that there is not, and names of files, have what is near."""
+    path = "behavior_ecephys_sessions/7/ecephys_session_7.nwb"
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url) as dataset:
+        assert dataset.version("v0.1.0").name == "0.1.0"
+        assert dataset.file(f"manifests/v0.1.0/{path}") == dataset.file(f"v0.1.0/{path}") == dataset.file(path)
+        with pytest.raises(DatasetError, match=r"there is no dataset version 0\.9\.0; there are: 0\.1\.0"):
+            dataset.file(f"v0.9.0/{path}")
+        with pytest.raises(FileNotFoundError, match=rf"has no file 'ecephys_session_8\.nwb'; near it: {path}"):
+            dataset.file("ecephys_session_8.nwb")
+        with pytest.raises(
+            FileNotFoundError, match=rf"has no file 'ecephys_sessions\.csv/x/ecephys_session_7\.nwb'; .*{path}"
+        ):
+            dataset.file("ecephys_sessions.csv/x/ecephys_session_7.nwb")
+
+
+def test_values_show_what_they_are(server: FakeS3Server) -> None:
     """In a notebook a value says what it is, and asks S3 nothing for it."""
-    with vbnfs.Dataset(endpoint_url=server_url) as dataset:
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url) as dataset:
         session = dataset.session(7)
         assert repr(session.file) == "<vbnfs.File v0.1.0/behavior_ecephys_sessions/7/ecephys_session_7.nwb>"
         assert repr(session.cite()) == "<vbnfs.Citation of 1 file: print() shows it>"

@@ -1,13 +1,18 @@
 """How an open file's bytes are had: cached ones by the caller's own thread, others in waves, each byte once."""
 
 import gc
+import io
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import fsspec
 import h5py
 import pytest
 
@@ -18,11 +23,15 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts
 from vbnfs.access import door
+from vbnfs.api import reading
 from vbnfs.api.connection import Parts
+from vbnfs.api.remote_file import RemoteFile
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_file
 from vbnfs.cache.holdings import all_held
 from vbnfs.host.places import folder_at
+from vbnfs.objects import Content
+from vbnfs.reading.file_reader import FileReader
 
 PATH = "a.bin"
 SIZE = 9_000_001
@@ -125,6 +134,82 @@ async def forget_deleted(parts: Parts) -> None:
     parts.versions.dataset.cache.forget_deleted()
 
 
+def test_lines(dataset: vbnfs.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are those of Python's own files. Each costs a few reads, and not one for each byte."""
+    file, expected = dataset.file(PATH).open(), io.BytesIO(DATA[:])
+    reads, read_at = list[int](), RemoteFile.read_at
+    monkeypatch.setattr(RemoteFile, "read_at", lambda file, *place: (reads.append(1), read_at(file, *place))[1])
+    for size in (-1, None, 0, 1, 100, 5000, *[-1] * 300):
+        assert file.readline(size) == expected.readline(size)
+        assert file.tell() == expected.tell()
+    file.seek(SIZE - 2000)
+    expected.seek(SIZE - 2000)
+    assert list(file) == list(expected)
+    assert file.readline() == b""
+    assert len(reads) < 1000
+
+
+def test_very_many_ranges(dataset: vbnfs.Dataset, asked: list[object], server: FakeS3Server) -> None:
+    """20,000 small ranges in any order, which overlap: one wave, in which each block is asked for once."""
+    file = dataset.file(PATH).open()
+    file.read_at(0, 1)
+    asked.clear()
+    server.forget_requests()
+    ranges = [(number * 7919 * 31 % (SIZE - 500), 1 + number % 500) for number in range(20_000)]
+    found, data = file.read_ranges(ranges), DATA[:]
+    assert all(piece == data[offset : offset + size] for piece, (offset, size) in zip(found, ranges, strict=True))
+    assert len(asked) == 1
+    assert server.body_bytes <= SIZE
+
+
+def test_ranges_that_are_large(dataset: vbnfs.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wave has more than its blocks, however large a range is: what is fetched does not fill the memory."""
+    waves, bring_all = list[int](), reading._bring_all
+
+    async def bring(parts: Parts, wave: Any) -> None:
+        waves.append(sum(map(len, wave.values())))
+        await bring_all(parts, wave)
+
+    monkeypatch.setattr(reading, "_WAVE_BLOCKS", 4)
+    monkeypatch.setattr(reading, "_PIECE_BYTES", 1_000_000)
+    monkeypatch.setattr(reading, "_bring_all", bring)
+    assert dataset.file(PATH).open().read_ranges([(5, SIZE), (1_000_000, 10)]) == [
+        DATA[5:SIZE],
+        DATA[1_000_000:1_000_010],
+    ]
+    assert waves == [4] * 8 + [3]
+
+
+def test_bytes_are_not_copied() -> None:
+    """What is read of a large file takes its size in memory, and not twice that."""
+    tracemalloc.start()
+    data = reading.filled(8 << 20, lambda buffer: buffer[:3].tobytes())
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (type(data), len(data)) == (bytes, 8 << 20)
+    assert peak_bytes < 12 << 20
+
+
+def test_threads_that_begin_at_once(dataset: vbnfs.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is opened once for all of them: no reader is left over that is never closed."""
+    opened, once = list[int](), reading._open
+
+    async def counted(parts: Parts, content: Content) -> reading.Here:
+        opened.append(1)
+        return await once(parts, content)
+
+    monkeypatch.setattr(reading, "_open", counted)
+    file, together = dataset.file(PATH).open(), threading.Barrier(16)
+
+    def read(number: int) -> bytes:
+        together.wait(60)
+        return file.read_at(number * 1000, 1000)
+
+    with ThreadPoolExecutor(16) as threads:
+        assert b"".join(threads.map(read, range(16))) == DATA[:16_000]
+    assert len(opened) == 1
+
+
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
     """A server of a small release with HDF5 files."""
@@ -153,6 +238,27 @@ def test_a_whole_file_is_given_to_h5py_by_its_path(release: FakeS3Server, asked:
         assert session.local_path is None
         with session.h5() as opened:
             assert opened["units/spike_times"].shape == (1000,)
+
+
+@pytest.mark.parametrize("way", ["Dataset.open", "fsspec"])
+def test_a_file_that_is_opened_by_h5py(release: FakeS3Server, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Its structure begins to come with the first bytes that h5py reads, also of a file that it is given open.
+
+    What is read otherwise has no structure come.
+    """
+    expected, expect = list[int](), FileReader.expect_structure
+    monkeypatch.setattr(FileReader, "expect_structure", lambda reader: (expected.append(1), expect(reader))[1])
+    options = {"endpoint_url": release.endpoint_url, "hdf5": True}
+    fs = fsspec.filesystem("vbnfs", **options)
+    with vbnfs.Dataset(**options) as dataset:
+        opens = dataset.open if way == "Dataset.open" else fs.open
+        with opens(f"v0.5.0/{SESSION}") as file:
+            file.read(100)
+            assert expected == []
+        with opens(f"v0.5.0/{SESSION}") as file, h5py.File(file) as h5:
+            assert h5["units/spike_times"].shape == (1000,)
+        assert expected == [1]
+    fs.close()
 
 
 async def publish(parts: Parts) -> None:

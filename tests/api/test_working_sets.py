@@ -55,6 +55,18 @@ def test_prefetch_by_query(dataset: vbnfs.Dataset, server: FakeS3Server) -> None
     assert server.count("get_range") == 0
 
 
+def test_how_files_are_named(dataset: vbnfs.Dataset) -> None:
+    """One file or several, by path with and without the version's folder; what came of them is by paths that open."""
+    version, session = dataset.latest, dataset.session(SESSION_ID)
+    for named in (UNITS, [UNITS], f"v0.5.0/{UNITS}", version.file(UNITS), [version.file(UNITS)]):
+        assert version.prefetch(named).index.tolist() == [f"v0.5.0/{UNITS}"]
+    assert dataset.prefetch("v0.4.0/project_metadata").index.str.startswith("v0.4.0/project_metadata/").all()
+    assert {dataset.file(path).dataset_version for path in version.verify().index} == {"0.5.0"}
+    every = [session.prefetch(lfp=lfp).index.tolist() for lfp in (True, "yes", "A", ["probeA"])]
+    assert every == [[f"v0.5.0/{SESSION}", f"v0.5.0/{LFP}"]] * 4
+    assert session.prefetch(lfp=False).index.tolist() == session.prefetch(lfp=[]).index.tolist() == every[0][:1]
+
+
 def test_a_pin_is_that_of_the_commands(dataset: vbnfs.Dataset) -> None:
     """What Python pins, `vbnfs pins` lists; what holds something else already is refused; both take pins away."""
     dataset.version("0.4.0").pin("old", [UNITS], note="for the figure")
@@ -121,6 +133,8 @@ def test_a_file_that_cannot_be_had(dataset: vbnfs.Dataset, server: FakeS3Server)
 
 def test_diff(dataset: vbnfs.Dataset) -> None:
     """It says of files, tables and bytes what `vbnfs diff` says."""
+    dataset.diff()
+    dataset.close()  # the tables that it has fetched are in the cache now
     found = dataset.diff()
     assert json.loads(json.dumps(found.as_json())) == json.loads(run_vbnfs("diff", "--json").stdout)
     assert found.files.loc[UNITS, "change"] == "changed"

@@ -156,6 +156,8 @@ def test_as_an_ordinary_user() -> None:
             done = namespace.vbnfs("doctor", "--json", "--offline", user=user)
             absent = findings(done.stdout)
             assert absent["fuse"][0]["level"] == "to do"
-            expected = "no /dev/fuse: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
-            assert absent["fuse"][0]["text"] == expected
+            assert absent["fuse"][0]["text"] == (
+                "no /dev/fuse: load the module with 'modprobe fuse' (in a container: --device /dev/fuse; in"
+                " Kubernetes: privileged: true)"
+            )
             assert absent["passthrough"][0]["text"] == "no mount can be made"

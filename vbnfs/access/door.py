@@ -6,8 +6,8 @@
             table = files.run(files.value, file)
 
 One trio thread a process serves all calls. The first call starts it. After a fork(2) the child starts one of its own;
-what the parent opened can only be used by the parent. When the main thread ends, what is open is closed as after
-Ctrl-C, in some seconds at most: a disk that hangs does not hold the exit up.
+what the parent opened can only be used by the parent. When the main thread has ended, and all others for which Python
+waits, what is open is closed as after Ctrl-C, in some seconds at most: a disk that hangs does not hold the exit up.
 
 Calls come from any thread that runs no event loop, and wait for the result. Errors come out as they are, those of
 nurseries out of their groups (`root_error`). Ctrl-C cancels the call, and is raised when the call has ended.
@@ -24,7 +24,7 @@ import trio
 
 from vbnfs.access.collecting import leave_garbage_to_others
 from vbnfs.errors import root_error
-from vbnfs.host.forking import after_fork_in_child
+from vbnfs.host.forking import LockOfProcess, after_fork_in_child
 
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
@@ -92,7 +92,11 @@ def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:
         raise
     if thread.pid == os.getpid():
         thread.soon(leave.set)
-        call.wait()
+        try:
+            call.wait()
+        except RuntimeError:
+            if not thread.is_closing:  # then all that is open is closed in any case
+                raise
 
 
 class _Call(Generic[Result]):
@@ -151,10 +155,14 @@ class _Call(Generic[Result]):
             self._result.result()
 
     def cancel(self) -> None:
-        """Cancel the work, if it has not ended, and wait for its end, some seconds at most."""
+        """Cancel the work, if it has not ended, and wait for its end, some seconds at most.
+
+        Also called by destructors: in the thread that does the work nothing waits for it.
+        """
         if not self._result.done() and self._thread.pid == os.getpid():
             self._thread.soon(self._scope.cancel)
-            wait([self._result], _END_SECONDS)
+            if threading.get_ident() != self._thread.ident:
+                wait([self._result], _END_SECONDS)
 
     def _begin(self) -> None:
         if not self._thread.begin(self._do):
@@ -174,7 +182,7 @@ class _Call(Generic[Result]):
 
 
 class _TrioThread:
-    """A thread that runs an event loop until the main thread has ended. Raises what keeps the loop from beginning."""
+    """A thread that runs an event loop until all that use it have ended. Raises what keeps it from beginning."""
 
     def __init__(self) -> None:
         leave_garbage_to_others()
@@ -184,7 +192,7 @@ class _TrioThread:
         self._thread = threading.Thread(target=self._run, name="vbnfs", daemon=True)
         self._thread.start()
         self._ready.result()
-        threading.Thread(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
+        _AtExit(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
 
     @property
     def ident(self) -> int | None:
@@ -227,18 +235,30 @@ class _TrioThread:
 
     def _close_at_exit(self) -> None:
         threading.main_thread().join()
+        while (thread := _thread_that_python_waits_for()) is not None:
+            thread.join()
         self.soon(self._nursery.cancel_scope.cancel)
         self._thread.join(_END_SECONDS)
 
 
-_lock = threading.Lock()
+class _AtExit(threading.Thread):
+    """Closes what is open when all others have ended."""
+
+
+def _thread_that_python_waits_for() -> threading.Thread | None:
+    """Some thread of the program that runs, and is no daemon thread."""
+    threads = (one for one in threading.enumerate() if one.is_alive() and not one.daemon)
+    return next((one for one in threads if not isinstance(one, _AtExit)), None)
+
+
+_lock: Final = LockOfProcess()
 _current: _TrioThread | None = None
 
 
 def _trio_thread() -> _TrioThread:
     """The trio thread of this process, started if need be."""
     global _current  # noqa: PLW0603 - one a process
-    with _lock:
+    with _lock():
         if _current is None:
             _current = _TrioThread()
         return _current
@@ -246,8 +266,8 @@ def _trio_thread() -> _TrioThread:
 
 def _forget() -> None:
     """In a child of fork(2) there are no threads but the one that forked."""
-    global _current, _lock
-    _current, _lock = None, threading.Lock()
+    global _current  # noqa: PLW0603 - one a process
+    _current = None
 
 
 after_fork_in_child(_forget)

@@ -113,6 +113,15 @@ class Room:
         """What the cache may take besides what is held."""
         return max(0, self.limit_bytes - self.held_bytes)
 
+    def more_bytes(self, there_bytes: int) -> int:
+        """How much of contents can come and be kept, of which so many bytes are there."""
+        free_bytes = max(0, self.free_bytes - self.reserve_bytes)
+        if self.reserve_bytes:  # for which anything else is evicted
+            free_bytes += max(0, self.usage_bytes - there_bytes - self.held_bytes)
+        elif free_bytes >= max(0, self.limit_bytes - self.usage_bytes):  # the rest is what eviction frees
+            free_bytes = self.limit_bytes
+        return max(0, min(free_bytes, self.left_bytes - there_bytes))
+
     def why_not(self, need: Need, purpose: Purpose, *, is_pin: bool = False) -> str | None:
         """Why not all of it can be kept, and the remedy; None if it can. `is_pin`: it is to be pinned."""
         is_more = need.missing_bytes or (is_pin and not self.is_pinned)  # than what is there and held

@@ -1,14 +1,15 @@
 """An open file as fsspec's programs expect it: with small reads and lines answered from a piece that is at hand."""
 
-import threading
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 from fsspec.caching import BaseCache
 from fsspec.spec import AbstractBufferedFile
 
-from vbnfs.api.remote_file import RemoteFile
+from vbnfs.api.remote_file import RemoteFile, writable
 from vbnfs.errors import ReadOnlyError
+from vbnfs.hdf5.signature import SIGNATURE
+from vbnfs.host.forking import LockOfProcess
 
 # A part of a block: what is read around a small read never needs a block that the small read does not.
 PIECE_BYTES: Final = 64 << 10
@@ -26,7 +27,7 @@ class BufferedFile(AbstractBufferedFile):
 
     def __init__(self, fs: Any, path: str, remote: RemoteFile, block_size: int | None = None) -> None:
         self._remote = remote
-        self._lock = threading.RLock()  # of the position, and of the piece
+        self._lock = LockOfProcess()  # of the position, and of the piece
         super().__init__(fs, path, "rb", block_size, cache_type="none", size=remote.size)
         self.cache = self._pieces = _Pieces(self._fetch_range, remote.size)
 
@@ -37,14 +38,14 @@ class BufferedFile(AbstractBufferedFile):
 
     def read(self, length: int | None = -1) -> bytes:
         """Up to `length` bytes from the position on; all that are left for -1 and None."""
-        with self._lock:
+        with self._lock():
             data: bytes = super().read(length)
             return data
 
     def readinto(self, b: Any) -> int:
         """Fill a writable buffer from the position on; how many bytes there were, 0 at the end."""
-        view = memoryview(b).cast("B")
-        with self._lock:
+        view = writable(b)
+        with self._lock():
             if len(view) < PIECE_BYTES or self.closed:
                 return int(super().readinto(view))
             self._remote.seek(self.loc)
@@ -55,7 +56,7 @@ class BufferedFile(AbstractBufferedFile):
     def readline(self, size: int | None = -1) -> bytes:
         """The bytes up to the next line feed, with it; at most `size`, if it is not negative."""
         parts = list[bytes]()
-        with self._lock:
+        with self._lock():
             left = self.size if size is None or size < 0 else size
             while left and self.loc < self.size and not (parts and parts[-1].endswith(b"\n")):
                 if self.closed:
@@ -65,11 +66,11 @@ class BufferedFile(AbstractBufferedFile):
                 self.loc += len(parts[-1])
         return b"".join(parts)
 
-    def read_at(self, offset: int, size: int) -> bytes:
+    def read_at(self, offset: SupportsIndex, size: SupportsIndex) -> bytes:
         """Up to `size` bytes from `offset` on; the position stays."""
         return self._remote.read_at(offset, size)
 
-    def read_ranges(self, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, ranges: Iterable[tuple[SupportsIndex, SupportsIndex]]) -> list[bytes]:
         """The bytes of ranges, each an offset and a size: see `RemoteFile.read_ranges`. The position stays."""
         return self._remote.read_ranges(ranges)
 
@@ -79,8 +80,9 @@ class BufferedFile(AbstractBufferedFile):
 
     def close(self) -> None:
         """Read no more. What is cached stays."""
-        super().close()
-        self._remote.close()
+        with self._lock():  # another thread may be reading
+            super().close()
+            self._remote.close()
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return self._remote.read_at(start, end - start)
@@ -105,7 +107,7 @@ class _Pieces(BaseCache):
         start, stop = start or 0, self.size if stop is None else min(stop, self.size)
         if start >= stop:
             return b""
-        if stop - start >= PIECE_BYTES:
+        if stop - start >= PIECE_BYTES or (start, stop) == (0, len(SIGNATURE)):  # of which `Reading` takes note
             data: bytes = self.fetcher(start, stop)
             return data
         return self._held(start, stop)[start - self._first : stop - self._first]

@@ -5,8 +5,7 @@ the dataset itself.
 """
 
 import os
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -20,6 +19,7 @@ from vbnfs.access.whole_files import WholeFiles
 from vbnfs.api.messages import python_messages
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
+from vbnfs.host.forking import LockOfProcess
 from vbnfs.logs import log_by_python
 
 Result = TypeVar("Result")
@@ -51,29 +51,39 @@ async def _opened(config: Config) -> AsyncIterator[Parts]:
 
 
 class Connection:
-    """The one way from the functions of this package to the event loop. Thread-safe."""
+    """The one way from the functions of this package to the event loop. Thread-safe.
 
-    def __init__(self, config: Config) -> None:
+    `given` are the settings that the program has given itself, as text by name; `config` is all that holds.
+    """
+
+    def __init__(self, config: Config, given: Mapping[str, str] | None = None) -> None:
         self.config: Final = config
-        self._lock = threading.Lock()
+        self.given: Final = dict(given or {})
+        self._lock = LockOfProcess()
         self._open: tuple[int, ExitStack, Opened[Parts]] | None = None  # with the process that opened it
 
-    def __reduce__(self) -> tuple[type["Connection"], tuple[Config]]:
-        return Connection, (self.config,)
+    def __reduce__(self) -> tuple[type["Connection"], tuple[Config, Mapping[str, str]]]:
+        return Connection, (self.config, self.given)
 
     def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
         """The result of `work(parts, *arguments)`, awaited in the event loop's thread. Raises what it raises."""
-        parts = self._parts()
-        with python_messages():
-            return parts.run(work, parts.value, *arguments)
+        return self.run_showing(_show_nothing, work, *arguments)
 
     def run_showing(
         self, show: Callable[[], object], work: Callable[..., Awaitable[Result]], *arguments: Any
     ) -> Result:
-        """As `run`; while it waits, it calls `show` now and then, in the thread of the caller."""
+        """As `run`; while it waits, it calls `show` now and then, in the thread of the caller.
+
+        Raises `ValueError` where another thread closes it meanwhile.
+        """
         parts = self._parts()
-        with python_messages():
-            return parts.run_showing(show, work, parts.value, *arguments)
+        try:
+            with python_messages():
+                return parts.run_showing(show, work, parts.value, *arguments)
+        except Exception as error:
+            if self._open is None or self._open[2] is not parts:
+                raise ValueError("the dataset was closed by another thread while this one used it") from error
+            raise
 
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in that thread, later; it is not waited for. Nothing happens where nothing is open."""
@@ -88,10 +98,10 @@ class Connection:
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""
-        with self._lock:
-            if self._open is not None and self._open[0] == os.getpid():
-                self._open[1].close()
-            self._open = None
+        with self._lock():
+            found, self._open = self._open, None
+            if found is not None and found[0] == os.getpid():
+                found[1].close()
 
     def _parts(self) -> Opened[Parts]:
         found = self._open
@@ -100,9 +110,13 @@ class Connection:
         return found[2]
 
     def _opened_here(self) -> tuple[int, ExitStack, Opened[Parts]]:
-        with self._lock, python_messages():
+        with self._lock(), python_messages():
             if self._open is None or self._open[0] != os.getpid():
                 log_by_python()
                 stack = ExitStack()
                 self._open = (os.getpid(), stack, stack.enter_context(opened(_opened(self.config))))
             return self._open
+
+
+def _show_nothing() -> None:
+    """Nothing is to be seen while it waits."""

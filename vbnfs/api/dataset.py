@@ -1,12 +1,15 @@
 """`vbnfs.Dataset`: the dataset that the settings name."""
 
+import re
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
+from vbnfs.api.choosing import Files, Lfp, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
 from vbnfs.api.difference import Difference
@@ -15,10 +18,13 @@ from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
 from vbnfs.api.settings import Settings, texts_of
-from vbnfs.api.version import Session, Version, wanted_of
+from vbnfs.api.version import Session, Version
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
+from vbnfs.dataset.names import LATEST, MANIFESTS
+
+_FOLDER: Final = re.compile(r"v\d.*")  # of a version
 
 
 class Dataset:
@@ -47,7 +53,7 @@ class Dataset:
         given = texts_of(settings) | ({} if name is None else {"dataset": name})
         file = None if config_file is None else Path(config_file).expanduser()
         with python_messages():
-            self._connection = Connection(load_config(command_line=given, config_file=file))
+            self._connection = Connection(load_config(command_line=given, config_file=file), given)
 
     @classmethod
     def on(cls, connection: Connection) -> "Dataset":
@@ -93,31 +99,35 @@ class Dataset:
         return [in_python(problem) for problem in self._connection.value.versions.problems]
 
     def version(self, name: str | None = None) -> Version:
-        """A version by its name, as `0.5.0`; None: the one of the settings, else the newest.
+        """A version by its name, `0.5.0` or `v0.5.0`; None: the one of the settings, else the newest.
 
         Raises `DatasetError`, which names those that there are.
 
         >>> vbnfs.Dataset().version("0.4.0")
         <vbnfs.Version 0.4.0: 7 files>
         """
-        wanted = name or self.config.dataset_version
+        wanted = name.removeprefix("v") if name else self.config.dataset_version
         with python_messages():
             return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
-    def file(self, path: str) -> File:
-        """A file by its path below a version's folder: `v0.5.0/project_metadata/units.csv`, or of the newest version.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, as `vbnfs://` and mounts have it: `v0.5.0/project_metadata/units.csv`, `latest/...`.
 
-        Raises `FileNotFoundError`.
+        Without a version it is one of the newest. Raises `FileNotFoundError`, and `DatasetError` for a version that
+        there is not.
 
         >>> vbnfs.Dataset().file("v0.4.0/project_metadata/units.csv").dataset_version
         '0.4.0'
         """
-        first, _, rest = path.strip("/").partition("/")
-        if first.startswith("v") and first[1:] in self.versions:
+        place = fspath(path).removeprefix("vbnfs://").strip("/").removeprefix(f"{MANIFESTS}/")
+        first, _, rest = place.partition("/")
+        if first == LATEST:
+            return self.version().file(rest)
+        if _FOLDER.fullmatch(first):
             return self.version(first[1:]).file(rest)
-        return self.version().file(path)
+        return self.version().file(place)
 
-    def open(self, path: str) -> RemoteFile:
+    def open(self, path: str | PathLike[str]) -> RemoteFile:
         r"""The file at a path, opened: see `file` and `RemoteFile`.
 
         >>> with vbnfs.Dataset().open("project_metadata/units.csv") as file:
@@ -126,7 +136,7 @@ class Dataset:
         """
         return self.file(path).open()
 
-    def session(self, session_id: int | str) -> Session:
+    def session(self, session_id: SupportsInt | str) -> Session:
         """A session of the newest version, by its id: see `Version.session`. Raises `KeyError`.
 
         >>> vbnfs.Dataset().session(1044385384).probes
@@ -136,12 +146,12 @@ class Dataset:
 
     def prefetch(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
         """Bring files of the newest version into the cache, as a whole and checked: see `Version.prefetch`.
@@ -155,12 +165,12 @@ class Dataset:
     def pin(
         self,
         name: str,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         note: str | None = None,
         progress: ShowProgress = None,
     ) -> pd.DataFrame:

@@ -6,33 +6,36 @@ first part of a path is a dataset version as a folder is called, `v0.5.0`, or `l
 References: https://filesystem-spec.readthedocs.io/en/latest/api.html (`AbstractFileSystem`) and copying.html.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence, Sized
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import index
 from pathlib import Path
 from typing import Any, Final, SupportsIndex
 
+from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike
 
 from vbnfs.api.attributes import attributes_of
 from vbnfs.api.buffered_file import BufferedFile
 from vbnfs.api.dataset import Dataset
 from vbnfs.api.files import File
 from vbnfs.api.folders import Folder, Node, folders_of, node_at
+from vbnfs.api.remote_file import RemoteFile, read_ranges_of
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import LATEST
-from vbnfs.errors import ReadOnlyError
-from vbnfs.suggestions import hint
+from vbnfs.errors import ReadOnlyError, VbnfsError
+from vbnfs.host.atomic import output_file
+from vbnfs.objects import ByteRange
+from vbnfs.suggestions import hint, near_paths
 
 PROTOCOL: Final = "vbnfs"
 # What fsspec and its wrappers hand to any file system; a dataset's listings never change, and need no such limits.
 _OPTIONS_OF_FSSPEC: Final = frozenset(
     {"use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop", "batch_size"}
 )
-_MOST_FILES: Final = 8  # read at once by `cat_ranges`
-_Pieces = Sequence[bytes | Exception]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +162,34 @@ class VbnfsFileSystem(AbstractFileSystem):
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """The bytes of a file from `start` up to, not including, `end`; negative ones count from its end."""
         with self._file(path).open() as file:
-            offset, size = _range(start, end, file.size)
-            return file.read_at(offset, size)
+            first, stop = _range(start, end, file.size)
+            return file.read_at(first, stop - first)
+
+    def cat(
+        self, path: str | list[str], recursive: bool = False, on_error: str = "raise", **options: Any
+    ) -> bytes | dict[str, bytes | Exception]:
+        """The bytes of a file; of several, or what a pattern matches, a dict by path: those come in one wave.
+
+        What cannot be had is left out for the `on_error` "omit", and has its error in its place for "return".
+        """
+        paths = self.expand_path(path, recursive=recursive)
+        if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._strip_protocol(path):
+            return self.cat_file(paths[0], **options)
+        failing = "raise" if on_error == "raise" else "return"
+        found = self.cat_ranges(paths, options.get("start"), options.get("end"), on_error=failing)
+        pairs = zip(paths, found, strict=True)
+        return {name: data for name, data in pairs if on_error != "omit" or not isinstance(data, Exception)}
 
     def cat_ranges(
         self,
         paths: Sequence[str],
-        starts: int | Sequence[int] | None,
-        ends: int | Sequence[int] | None,
+        starts: SupportsIndex | Sequence[SupportsIndex | None] | None,
+        ends: SupportsIndex | Sequence[SupportsIndex | None] | None,
         max_gap: int | None = None,
         on_error: str = "return",
         **options: Any,
     ) -> list[bytes | Exception]:
-        """The bytes of many ranges. Those of a file come in one wave of requests, several files at once.
+        """The bytes of many ranges, which come in one wave of requests; very many in waves of 64 MiB.
 
         `max_gap` changes nothing: what lies close together is fetched together in any case. A failure stands in the
         place of the ranges of its file, unless `on_error` is "raise".
@@ -182,20 +200,46 @@ class VbnfsFileSystem(AbstractFileSystem):
         places: dict[str, list[int]] = {}
         for number, path in enumerate(paths):
             places.setdefault(path, []).append(number)
-
-        def read(path: str) -> _Pieces:
-            try:
-                with self._file(path).open() as file:
-                    return file.read_ranges([_range(*wanted[number][1:], file.size) for number in places[path]])
-            except OSError as error:
-                if on_error == "raise":
-                    raise
-                return [error] * len(places[path])
-
+        stops = on_error == "raise"
+        with ExitStack() as stack:
+            opened = {path: self._opened(path, stack, stops=stops) for path in places}
+            files = {path: file for path, file in opened.items() if isinstance(file, RemoteFile)}
+            asked = [
+                (file, [ByteRange(*_range(*wanted[number][1:], file.size)) for number in places[path]])
+                for path, file in files.items()
+            ]
+            came = dict(zip(files, read_ranges_of(asked, stops=stops), strict=True))
         found: dict[int, bytes | Exception] = {}
-        for path, pieces in zip(places, _map(read, list(places)), strict=True):
-            found.update(zip(places[path], pieces, strict=True))
+        for path, numbers in places.items():
+            result = came[path] if path in came else opened[path]
+            if isinstance(result, list):
+                found.update(zip(numbers, result, strict=True))
+            elif isinstance(result, Exception):
+                if stops:
+                    raise result
+                found.update(dict.fromkeys(numbers, result))
         return [found[number] for number in range(len(wanted))]
+
+    def _opened(self, path: str, stack: ExitStack, *, stops: bool) -> RemoteFile | Exception:
+        """A file that `stack` closes, or why it cannot be opened."""
+        try:
+            return stack.enter_context(self._file(path).open())
+        except (OSError, VbnfsError) as error:
+            if stops:
+                raise
+            return error
+
+    def get_file(
+        self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **options: Any
+    ) -> None:
+        """Copy a file out, and make a folder for a folder. A file gets its name when all of it is there."""
+        if outfile is not None or isfilelike(lpath) or self.isdir(rpath):
+            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **options)
+            return
+        path = Path(lpath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with output_file(path) as out:
+            super().get_file(rpath, None, callback=callback, outfile=out, **options)
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> BufferedFile:
         if mode != "rb":
@@ -258,11 +302,19 @@ class VbnfsFileSystem(AbstractFileSystem):
 
     def _nearest(self, path: str) -> str:
         """What is near a path that leads nowhere, as the end of a message."""
-        if self._version(path.partition("/")[0]) is None:
+        if not self._versions():
+            return f"; there is no dataset version: {'; '.join(self.dataset.problems)}"
+        first = path.partition("/")[0]
+        if self._version(first) is None:
             return f"; a path begins with one of {', '.join(self._versions())}, or {LATEST}"
         folder, _, name = path.rpartition("/")
         node = self._node_or_none(folder)
-        return hint(name, node) if isinstance(node, dict) else ""
+        if isinstance(node, dict) and (nearest := hint(name, node)):
+            return nearest
+        found = near_paths(
+            path, [file.path for file in self.dataset.version(None if first == LATEST else first).files]
+        )
+        return f"; near it: {', '.join(f'{first}/{one}' for one in found)}" if found else ""
 
     def _versions(self) -> list[str]:
         return [f"v{name}" for name in self.dataset.versions]
@@ -278,23 +330,14 @@ class VbnfsFileSystem(AbstractFileSystem):
 
 
 def _range(start: int | None, end: int | None, size_bytes: int) -> tuple[int, int]:
-    """Offset and size of what Python's `[start:end]` is of so many bytes."""
+    """Where what Python's `[start:end]` is of so many bytes begins and ends."""
     first, stop, _ = slice(start, end).indices(size_bytes)
-    return first, max(0, stop - first)
+    return first, max(first, stop)
 
 
-def _each(value: SupportsIndex | Sequence[int] | None, paths: Sequence[str]) -> Sequence[int | None]:
-    """A number for each path. Raises `ValueError` for another number of numbers."""
-    if value is None or isinstance(value, SupportsIndex):
-        return [value if value is None else index(value)] * len(paths)
-    if len(value) != len(paths):
-        raise ValueError(f"cat_ranges got {len(paths)} paths and {len(value)} numbers for them")
-    return value
-
-
-def _map(read: Callable[[str], _Pieces], paths: Sequence[str]) -> list[_Pieces]:
-    """What is read of each path, some at once."""
-    if len(paths) < 2:
-        return [read(path) for path in paths]
-    with ThreadPoolExecutor(min(_MOST_FILES, len(paths))) as threads:
-        return list(threads.map(read, paths))
+def _each(value: SupportsIndex | Sequence[SupportsIndex | None] | None, paths: Sequence[str]) -> list[int | None]:
+    """A number for each path; NumPy's arrays are sequences. Raises `ValueError` for another number of numbers."""
+    values = value if isinstance(value, Sized) else [value] * len(paths)
+    if len(values) != len(paths):
+        raise ValueError(f"cat_ranges got {len(paths)} paths and {len(values)} numbers for them")
+    return [None if one is None else index(one) for one in values]

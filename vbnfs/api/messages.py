@@ -9,12 +9,14 @@ from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import VbnfsError, with_remedy
 
 # Options of commands that are parameters of this package's functions, too.
-_PARAMETERS: Final = {"fetch": "fetch=True", "having": "having", "lfp": "lfp", "sessions": "sessions"}
-# A command that stands in quotes is to be typed into a shell, and stays.
+_PARAMETERS: Final = {"fetch": "fetch=True"} | {one: one for one in ("behavior_only", "having", "lfp", "sessions")}
+# A command that stands in quotes is to be typed into a shell, and stays; so does a part of a path. The place of
+# a file in a mount, `manifests/v0.5.0/...`, is `v0.5.0/...` here.
 _OPTIONS: Final = re.compile(
     r"""'vbnfs\ [^']*'
-    |--having[- ](?P<table>\w+)\ "\.\.\."
-    |--(?P<name>[a-z]+(?:-[a-z]+)*[a-z0-9]*)(?:-\.\.\.)?(?:\ (?P<value>QUERY|yes)\b)?""",
+    |(?<![\w/])(?P<above>manifests/)(?=v\d)
+    |(?<![\w/-])--having[- ](?P<table>\w+)\ "\.\.\."
+    |(?<![\w/-])--(?P<name>[a-z]+(?:-[a-z]+)*[a-z0-9]*)(?:-\.\.\.)?(?:\ (?P<value>QUERY|yes)\b)?""",
     re.VERBOSE,
 )
 
@@ -44,6 +46,8 @@ def in_python(text: str) -> str:
 
 
 def _as_python(found: re.Match[str]) -> str:
+    if found["above"]:
+        return ""
     if found["table"]:
         return f'having={{"{found["table"]}": "..."}}'
     name = (found["name"] or "").replace("-", "_")

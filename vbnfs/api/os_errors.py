@@ -7,6 +7,14 @@ from vbnfs.api.messages import put_in_python
 from vbnfs.errors import StorageError, VbnfsError
 
 
+def os_error(error: StorageError, name: str) -> OSError:
+    """A failure to read a file of that name, as Python has it; `error` is its cause."""
+    put_in_python(error)
+    found = OSError(error.errno, f"{os.strerror(error.errno)}: {error}", name)
+    found.__cause__ = error
+    return found
+
+
 class as_os_errors:  # noqa: N801 - used as a function, by each read: a generator would cost it a microsecond
     """While entered, a `StorageError` becomes the `OSError` of its errno.
 
@@ -25,7 +33,7 @@ class as_os_errors:  # noqa: N801 - used as a function, by each read: a generato
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, StorageError):
+            raise os_error(error, self._name) from error
         if isinstance(error, VbnfsError):
             put_in_python(error)
-        if isinstance(error, StorageError):
-            raise OSError(error.errno, f"{os.strerror(error.errno)}: {error}", self._name) from error

@@ -20,16 +20,16 @@ class Showing:
     """Shows how far some work is while entered: as a user wants it.
 
     `how` None: where a person sees it. False: never. A function gets the `Progress` some times a second, in the
-    thread that waits for the work, and when the work has ended.
+    thread that waits for the work, and when the work has ended. `text` says it in words; '' is not shown.
     """
 
-    def __init__(self, how: ShowProgress) -> None:
-        self._progress: Progress | None = None
-        self._how = how
+    def __init__(self, how: bool | Callable[[Any], object] | None, text: Callable[[Any], str] | None = None) -> None:
+        self._progress: Any = None
+        self._how, self._text_of = how, text or text_of
         self._line: _Line | None = None if how is False or callable(how) else _where_a_person_sees()
         self._text = ""
 
-    def watch(self, progress: Progress) -> None:
+    def watch(self, progress: Any) -> None:
         """Show this from now on. Called in any thread."""
         self._progress = progress
 
@@ -45,7 +45,7 @@ class Showing:
             return
         if callable(self._how):
             self._how(progress)
-        elif self._line is not None and progress.count_bytes and (text := text_of(progress)) != self._text:
+        elif self._line is not None and (text := self._text_of(progress)) not in {"", self._text}:
             self._line.write(text)
             self._text = text
 
@@ -61,7 +61,9 @@ class Showing:
 
 
 def text_of(progress: Progress) -> str:
-    """How far it is, in words."""
+    """How far it is, in words; '' where nothing is to be fetched."""
+    if not progress.count_bytes:
+        return ""
     done, of = size(progress.done_bytes), size(progress.count_bytes)
     return f"{progress.done_files:,} of {files(progress.files)}, {done} of {of}"
 

@@ -1,15 +1,20 @@
 """An open file of the dataset as Python's own file objects are: io.RawIOBase, which h5py, pynwb and pandas take."""
 
 import io
-import threading
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any, Final, SupportsIndex
 
 from vbnfs.api.connection import Connection, Parts
-from vbnfs.api.os_errors import as_os_errors
-from vbnfs.api.reading import Reading
+from vbnfs.api.os_errors import as_os_errors, os_error
+from vbnfs.api.reading import Reading, read_many
 from vbnfs.dataset.manifest import DataFile
+from vbnfs.errors import StorageError
+from vbnfs.host.forking import LockOfProcess
 from vbnfs.objects import ByteRange, Content
+
+_LINE_BYTES: Final = 512  # is read for a line, then four times as much
+_MOST_LINE_BYTES: Final = 1 << 20
 
 
 class RemoteFile(io.RawIOBase):
@@ -32,7 +37,7 @@ class RemoteFile(io.RawIOBase):
         self.name: Final = "/".join(entry.path)
         self.mode: Final = "rb"
         self._position = position
-        self._lock = threading.RLock()  # of the position
+        self._lock = LockOfProcess()  # of the position
         with as_os_errors(self.name):
             content: Content = connection.run(_content, entry)
         self._size: Final = content.size_bytes
@@ -81,10 +86,11 @@ class RemoteFile(io.RawIOBase):
         self._check_open()
         return self._position
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET) -> int:
         """Go to a position, and return it. Raises `ValueError` for one before the file's beginning."""
         self._check_open()
-        with self._lock:
+        offset = index(offset)  # NumPy's numbers overflow
+        with self._lock():
             if whence == io.SEEK_SET:
                 position = offset
             elif whence == io.SEEK_CUR:
@@ -98,9 +104,9 @@ class RemoteFile(io.RawIOBase):
             self._position = position
             return position
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: SupportsIndex | None = -1) -> bytes:
         """Up to `size` bytes from the position on; all that are left for -1 and None."""
-        with self._lock:
+        with self._lock():
             data = self.read_at(self._position, self._left(size))
             self._position += len(data)
             return data
@@ -112,8 +118,8 @@ class RemoteFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a writable buffer from the position on; how many bytes there were, 0 at the end."""
         self._check_open()
-        view = memoryview(buffer).cast("B")
-        with self._lock:
+        view = writable(buffer)
+        with self._lock():
             count = min(len(view), max(0, self._size - self._position))
             if count:
                 with as_os_errors(self.name):
@@ -121,13 +127,28 @@ class RemoteFile(io.RawIOBase):
             self._position += count
             return count
 
-    def read_at(self, offset: int, size: int) -> bytes:
+    def readline(self, size: SupportsIndex | None = -1) -> bytes:
+        """The bytes up to the next line feed, with it; at most `size`, if it is not negative."""
+        self._check_open()
+        parts, piece = list[bytes](), _LINE_BYTES
+        with self._lock():
+            left = self._left(size)
+            while left and (data := self.read_at(self._position, min(piece, left))):
+                parts.append(data[: data.find(b"\n") + 1 or None])
+                self._position += len(parts[-1])
+                if parts[-1].endswith(b"\n"):
+                    break
+                left, piece = left - len(data), min(4 * piece, _MOST_LINE_BYTES)
+        return b"".join(parts)
+
+    def read_at(self, offset: SupportsIndex, size: SupportsIndex) -> bytes:
         """Up to `size` bytes from `offset` on, fewer only at the end. The position stays.
 
         >>> vbnfs.Dataset().open("project_metadata/units.csv").read_at(8, 7)
         b'ecephys'
         """
         self._check_open()
+        offset, size = index(offset), index(size)
         if offset < 0 or size < 0:
             raise ValueError("a negative offset or size")
         count = min(size, self._size - offset)
@@ -136,20 +157,23 @@ class RemoteFile(io.RawIOBase):
         with as_os_errors(self.name):
             return self._reading.read(offset, count)
 
-    def read_ranges(self, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, ranges: Iterable[tuple[SupportsIndex, SupportsIndex]]) -> list[bytes]:
         r"""The bytes of ranges, each an offset and a size; what is missing comes in one wave. The position stays.
 
-        A range has fewer bytes only at the end of the file. Raises `ValueError` for a negative number.
+        Ranges come in any order, and may overlap; what is missing of very many comes in waves of 64 MiB. A range has
+        fewer bytes only at the end of the file. Raises `ValueError` for a negative number.
 
         >>> vbnfs.Dataset().open("project_metadata/units.csv").read_ranges([(0, 7), (112, 100)])
         [b'unit_id', b'3.5\n']
         """
         self._check_open()
-        wanted = [(int(offset), int(size)) for offset, size in ranges]
+        wanted = [(index(offset), index(size)) for offset, size in ranges]
         if any(offset < 0 or size < 0 for offset, size in wanted):
             raise ValueError("a range has a negative offset or size")
-        with as_os_errors(self.name):
-            return self._reading.read_ranges([ByteRange(o, o + n).clip(self._size) for o, n in wanted])
+        [found] = read_ranges_of([(self, [ByteRange(o, o + n) for o, n in wanted])])
+        if isinstance(found, OSError):
+            raise found
+        return found
 
     def write(self, data: Any) -> int:
         """Raises `io.UnsupportedOperation`: a released file never changes."""
@@ -162,12 +186,36 @@ class RemoteFile(io.RawIOBase):
             reading.close()
         super().close()
 
-    def _left(self, size: int | None) -> int:
-        return max(0, self._size - self._position) if size is None or size < 0 else size
+    def _left(self, size: SupportsIndex | None) -> int:
+        wanted = -1 if size is None else index(size)
+        return max(0, self._size - self._position) if wanted < 0 else wanted
 
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError(f"{self.name}: the file is closed")
+
+
+def read_ranges_of(
+    wanted: Sequence[tuple[RemoteFile, Sequence[ByteRange]]], *, stops: bool = False
+) -> list[list[bytes] | OSError]:
+    """The bytes of ranges of several files of a dataset; what is missing comes in one wave.
+
+    An error stands in the place of a file. With `stops` nothing more is fetched after one.
+    """
+    clipped = [(file._reading, [one.clip(file.size) for one in ranges]) for file, ranges in wanted]
+    results = read_many(clipped, stops=stops)
+    return [
+        os_error(found, file.name) if isinstance(found, StorageError) else found
+        for (file, _), found in zip(wanted, results, strict=True)
+    ]
+
+
+def writable(buffer: Any) -> memoryview:
+    """The bytes of a buffer, which are to be written. Raises `TypeError` for one that cannot be, or has gaps."""
+    view = memoryview(buffer)
+    if view.readonly:
+        raise TypeError(f"bytes are to be read into a writable buffer, and not into {type(buffer).__name__}")
+    return view.cast("B") if view.nbytes else memoryview(bytearray())  # no empty array can be cast
 
 
 async def _content(parts: Parts, entry: DataFile) -> Content:

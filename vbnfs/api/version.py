@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, SupportsInt
 
 import pandas as pd
 import trio
 
 from vbnfs.access.finding import Asked, Finder
 from vbnfs.access.wanted import Wanted
+from vbnfs.api.choosing import Files, Lfp, lfp_text, places_of, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
@@ -18,9 +20,9 @@ from vbnfs.api.progress import ShowProgress
 from vbnfs.api.working_sets import bring, cite, compare, verify_files
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, WantedLfp, kind_of
 from vbnfs.dataset.manifest import Manifest, tables_of
-from vbnfs.dataset.names import MANIFESTS
+from vbnfs.dataset.tree_builder import flat_names
 from vbnfs.errors import DatasetError
-from vbnfs.suggestions import near
+from vbnfs.suggestions import near_paths
 from vbnfs.tables.frames import as_allensdk
 from vbnfs.tables.query import parse_query
 
@@ -140,7 +142,7 @@ class Version:
         table: str,
         query: str | None = None,
         *,
-        having: dict[str, str] | None = None,
+        having: Mapping[str, str] | None = None,
         columns: Sequence[str] | None = None,
         sort: Sequence[str] = (),
         limit: int | None = None,
@@ -158,59 +160,66 @@ class Version:
         >>> version.find("units", "snr > 1", having=novel, sort=["-snr"])["unit_id"].tolist()
         [11, 10]
         """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit is {limit}, and can be 0 or more")
         with as_os_errors(table):
             conditions = {name: parse_query(text) for name, text in (having or {}).items()}
             asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
             return self._connection.run(_find, self._manifest, table, asked)
 
-    def file(self, path: str) -> File:
-        """A file by its path, or by its name alone where only one has that. Raises `FileNotFoundError`.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, also that in `ecephys_sessions`; by its name alone where only one has that.
+
+        Raises `FileNotFoundError`, which names those that are near.
 
         >>> vbnfs.Dataset().latest.file("units.csv").path
         'project_metadata/units.csv'
         """
-        wanted = tuple(path.strip("/").split("/"))
-        found = [file for file in self.files if file.entry.path[-len(wanted) :] == wanted]
+        name = fspath(path).strip("/")
+        wanted = tuple(name.split("/"))
+        flat = dict(flat_names([file.entry for file in self.files])).get(wanted)
+        found = [file for file in self.files if file.entry is flat or file.entry.path[-len(wanted) :] == wanted]
         exact = [file for file in found if file.entry.path == wanted]
         if len(exact or found) == 1:
             return (exact or found)[0]
-        names = [file.path for file in found] or near(path, [file.path for file in self.files])
+        names = [file.path for file in found] or near_paths(name, [file.path for file in self.files])
         hint = f"; near it: {', '.join(names[:3])}" if names else ""
-        raise FileNotFoundError(f"dataset version {self.name} has {len(found) or 'no'} files {path}{hint}")
+        count = f"{len(found):,} files" if found else "no file"
+        raise FileNotFoundError(f"dataset version {self.name} has {count} {name!r}{hint}")
 
-    def session(self, session_id: int | str) -> "Session":
+    def session(self, session_id: SupportsInt | str) -> "Session":
         """A session by its id: `ecephys_session_id`, or the `behavior_session_id` of one without recordings.
 
-        Raises `KeyError` for an id that no file has.
+        Raises `KeyError` for an id that no file has, `ValueError` for what is no number.
 
         >>> vbnfs.Dataset().latest.session(1044385384)
         <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
         """
-        wanted = str(session_id).removesuffix(".0")  # as names of files have it; columns with gaps have floats
-        own = [file for file in self.files if str(kind_of(file.entry.path).session_id) == wanted]
+        wanted = int(session_id)
+        own = [file for file in self.files if kind_of(file.entry.path).session_id == wanted]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
             raise KeyError(
-                f"dataset version {self.name} has no session {session_id}; its ids are the index of .sessions, and of"
+                f"dataset version {self.name} has no session {wanted}; its ids are the index of .sessions, and of"
                 " .behavior_sessions for those without recordings"
             )
-        return Session(int(wanted), own)
+        return Session(wanted, own)
 
     def prefetch(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
         """Bring files into the cache, as a whole, and have each checked. A mount on the same cache fetches for it.
 
-        `files` are files of this version, or paths of files and folders in it. `sessions` and `behavior_only` are
-        queries, or `all`: the files of sessions with and without recordings that match, and the tables. `having`: of
-        the recorded ones those to which rows of other tables belong that match. `lfp`: `yes`, `no`, or probes, as
-        `A,B`.
+        `files`: a file of this version, the path of a file or folder in it, or several. `sessions` and
+        `behavior_only` are queries, or `all`: the files of sessions with and without recordings that match, and the
+        tables. `having`: of the recorded ones those to which rows of other tables belong that match. `lfp`: True,
+        False, or probes, as `A,B` or a list.
 
         `progress` None: a line says how far it is, in notebooks and on terminals. False: nothing does. A function is
         called with a `Progress` some times a second.
@@ -224,18 +233,18 @@ class Version:
         >>> version.prefetch(sessions="experience_level == 'Novel'", lfp="A")["size_bytes"].gt(0).all().item()
         True
         """
-        chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
+        chosen = wanted_of(files, self.name, sessions, behavior_only, having, lfp)
         return bring(self._connection, chosen, self.name, progress=progress)
 
     def pin(
         self,
         name: str,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         note: str | None = None,
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
@@ -249,12 +258,10 @@ class Version:
         ['good']
         >>> dataset.unpin("old")
         """
-        chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
+        chosen = wanted_of(files, self.name, sessions, behavior_only, having, lfp)
         return bring(self._connection, chosen, self.name, pin=name, note=note, progress=progress)
 
-    def verify(
-        self, files: Sequence[File | str] = (), *, fetch: bool = False, progress: ShowProgress = None
-    ) -> pd.DataFrame:
+    def verify(self, files: Files = (), *, fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
         """Hash files of this version that are in the cache (without `files`, all), and compare with the manifest.
 
         With `fetch` what is missing is fetched, and what is wrong fetched again. What does not match leaves the
@@ -269,7 +276,7 @@ class Version:
         >>> vbnfs.Dataset().latest.verify(["project_metadata"], fetch=True)["outcome"].unique().tolist()
         ['good']
         """
-        paths = _places(files, self) or [self._folder]
+        paths = places_of(files or "", self.name)
         return verify_files(self._connection, paths, is_fetched=fetch, progress=progress)
 
     def diff(self, old: str | None = None, *, tables: bool = True) -> Difference:
@@ -282,46 +289,20 @@ class Version:
 
     def cite(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
     ) -> Citation:
         """What is to be said in a paper of files of this version, which are chosen as in `prefetch`.
 
         >>> len(vbnfs.Dataset().latest.cite(sessions="all", lfp="yes").files)
         7
         """
-        chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
+        chosen = wanted_of(files, self.name, sessions, behavior_only, having, lfp)
         return cite(self._connection, chosen, self.name)
-
-    @property
-    def _folder(self) -> str:
-        return f"{MANIFESTS}/{self._manifest.dataset_version.folder}"
-
-
-def wanted_of(
-    files: Sequence[File | str],
-    version: Version | None,
-    sessions: str | None,
-    behavior_only: str | None,
-    having: Mapping[str, str] | None,
-    lfp: str,
-) -> Wanted:
-    """What is asked for, of a version; None: of the newest one. Raises `ValueError` where that is nothing."""
-    if not files and sessions is None and behavior_only is None:
-        raise ValueError("name files, or sessions='...' ('all' for every session), or behavior_only='...'")
-    paths = tuple(_places(files, version))
-    named = None if version is None else version.name
-    return Wanted(paths, sessions, behavior_only, lfp, named, tuple((having or {}).items()))
-
-
-def _places(files: Sequence[File | str], version: Version | None) -> list[str]:
-    """Where files are in the dataset's tree; those that are named by text are of `version`."""
-    above = "" if version is None else f"{version._folder}/"
-    return [f"{above}{one.strip('/')}" if isinstance(one, str) else one.place for one in files]
 
 
 class Session:
@@ -388,8 +369,8 @@ class Session:
                 return file
         raise KeyError(f"session {self.session_id} has no LFP of {probe}; it has {', '.join(self.probes) or 'none'}")
 
-    def prefetch(self, *, lfp: str = "no", progress: ShowProgress = None) -> pd.DataFrame:
-        """Bring its files into the cache: see `Version.prefetch`. `lfp`: `yes`, `no`, or probes as `A,B`.
+    def prefetch(self, *, lfp: Lfp = "no", progress: ShowProgress = None) -> pd.DataFrame:
+        """Bring its files into the cache: see `Version.prefetch`. `lfp`: True, False, or probes as `A,B`.
 
         >>> vbnfs.Dataset().session(1044385384).prefetch(lfp="yes")["outcome"].tolist()
         ['good', 'good']
@@ -397,7 +378,7 @@ class Session:
         return bring(self._connection, self._wanted(lfp), self.file.dataset_version, progress=progress)
 
     def pin(
-        self, name: str, *, lfp: str = "no", note: str | None = None, progress: ShowProgress = None
+        self, name: str, *, lfp: Lfp = "no", note: str | None = None, progress: ShowProgress = None
     ) -> pd.DataFrame:
         """Fetch its files, and keep them: see `Version.pin`.
 
@@ -410,7 +391,7 @@ class Session:
         version = self.file.dataset_version
         return bring(self._connection, self._wanted(lfp), version, pin=name, note=note, progress=progress)
 
-    def verify(self, *, lfp: str = "no", fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
+    def verify(self, *, lfp: Lfp = "no", fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
         """Hash its files, and hold them against the manifest: see `Version.verify`.
 
         >>> vbnfs.Dataset().session(1044385384).verify(fetch=True)["outcome"].tolist()
@@ -418,7 +399,7 @@ class Session:
         """
         return verify_files(self._connection, self._wanted(lfp).paths, is_fetched=fetch, progress=progress)
 
-    def cite(self, *, lfp: str = "no") -> Citation:
+    def cite(self, *, lfp: Lfp = "no") -> Citation:
         """What is to be said of its files in a paper: see `Version.cite`.
 
         >>> vbnfs.Dataset().session(1044385384).cite()
@@ -430,9 +411,11 @@ class Session:
     def _connection(self) -> Connection:
         return self.file.connection
 
-    def _wanted(self, lfp: str) -> Wanted:
-        """Its files, as paths. Raises `ValueError` for `lfp`."""
-        taken = WantedLfp.parse(lfp)
+    def _wanted(self, lfp: Lfp) -> Wanted:
+        """Its files, as paths. Raises `ValueError` for `lfp`, `KeyError` for a probe that has none."""
+        taken = WantedLfp.parse(lfp_text(lfp))
+        for probe in taken.probes or ():
+            self.lfp(probe)
         chosen = [file for file in self.files if taken.has(kind_of(file.entry.path))]
         return Wanted(tuple(file.place for file in chosen), dataset_version=self.file.dataset_version)
 

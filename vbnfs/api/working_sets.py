@@ -28,11 +28,12 @@ from vbnfs.access.whole_files import ReadWhole
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
-from vbnfs.api.messages import in_python, python_messages
+from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
+from vbnfs.dataset.names import MANIFESTS
 from vbnfs.tables.frames import of_rows
 
 _FINDINGS = ("path", "outcome", "size_bytes", "detail")
@@ -55,10 +56,24 @@ def bring(
 
     Raises `CacheError` where there is no room, `PinError`, and `NotVerifiedError` where a file is not good and kept.
     """
-    with Showing(progress) as showing, as_os_errors(pin or "prefetch"):
-        outcome = connection.run_showing(showing, _bring, wanted.check(), in_version, pin, note, showing)
+    with as_os_errors(pin or "prefetch"):
+        outcome = brought(connection, wanted, in_version, pin=pin, note=note, progress=progress)
         check(outcome, with_reason=True)
     return frame_of(outcome.findings)
+
+
+def brought(
+    connection: Connection,
+    wanted: Wanted,
+    in_version: str | None,
+    *,
+    pin: str | None = None,
+    note: str | None = None,
+    progress: ShowProgress = None,
+) -> Outcome:
+    """The same; what became of the files, whatever that is. Raises a `VbnfsError` where it does not come to that."""
+    with Showing(progress) as showing:
+        return connection.run_showing(showing, _bring, wanted.check(), in_version, pin, note, showing)
 
 
 async def _bring(
@@ -70,7 +85,7 @@ async def _bring(
         holder = Holder(where.config, pin, note, wanted)
     versions = _versions(parts, where.config)
     async with parts.files.judging(where, trusts=True) as work:
-        target = await choose(wanted, _open_tables(parts), versions, work)
+        target = await choose(wanted, open_tables(parts), versions, work)
         hold = None if holder is None else holder.hold
         _, outcome = await fetch(
             where, work, target, show=_show_nothing, bar=showing.note, announce=_show_nothing, hold=hold
@@ -108,9 +123,16 @@ def verify_files(
     connection: Connection, paths: Sequence[str], *, is_fetched: bool, progress: ShowProgress = None
 ) -> pd.DataFrame:
     """Hash files of the dataset's tree at paths; without any, all that is complete. Returns what `frame_of` does."""
-    with Showing(progress) as showing, as_os_errors("verify"):
-        outcome = connection.run_showing(showing, _verify, paths, is_fetched, showing)
-    return frame_of(outcome.findings)
+    with as_os_errors("verify"):
+        return frame_of(verified(connection, paths, is_fetched=is_fetched, progress=progress).findings)
+
+
+def verified(
+    connection: Connection, paths: Sequence[str], *, is_fetched: bool, progress: ShowProgress = None
+) -> Outcome:
+    """The same, as values. Raises a `VbnfsError`."""
+    with Showing(progress) as showing:
+        return connection.run_showing(showing, _verify, paths, is_fetched, showing)
 
 
 async def _verify(parts: Parts, paths: Sequence[str], is_fetched: bool, showing: Showing) -> Outcome:
@@ -122,12 +144,14 @@ async def _verify(parts: Parts, paths: Sequence[str], is_fetched: bool, showing:
 
 
 def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:
-    """What became of files, a row each, by `path`: `outcome`, `size_bytes` and `detail`.
+    """What became of files, a row each, by `path` (`v0.5.0/...`): `outcome`, `size_bytes` and `detail`.
 
     `outcome` is `good`, `no hash`, `not kept`, `mismatch`, `not complete`, `failed`, `no file`.
     """
-    rows = ({**finding.as_json(), "detail": in_python(finding.detail)} for finding in findings)
-    return of_rows(rows, _FINDINGS, index="path")
+    changed = (
+        replace(one, path=one.path.removeprefix(f"{MANIFESTS}/"), detail=in_python(one.detail)) for one in findings
+    )
+    return of_rows((one.as_json() for one in changed), _FINDINGS, index="path")
 
 
 def compare(connection: Connection, old: str | None, new: str, *, with_tables: bool) -> Difference:
@@ -151,12 +175,12 @@ def cite(connection: Connection, wanted: Wanted, in_version: str | None) -> Cita
 
 async def _cite(parts: Parts, wanted: Wanted, in_version: str | None) -> list[citing.CitedVersion]:
     versions = _versions(parts, _place(parts, in_version).config)
-    return await citing.of_wanted(versions, wanted, _open_tables(parts))
+    return await citing.of_wanted(versions, wanted, open_tables(parts))
 
 
 def cite_record(config: Config, record: Path) -> Citation:
     """What is to be said of the files that a record names. Raises `RecordError`."""
-    with python_messages():
+    with as_os_errors(str(record)):
         return Citation(citing.of_record(config, read_record(record), str(record)))
 
 
@@ -169,12 +193,19 @@ def _place(parts: Parts, in_version: str | None) -> Place:
     return Place(config, (), remedy)
 
 
+def versions_in(parts: Parts, in_version: str | None) -> Versions:
+    """The versions, of which that one is the default."""
+    return _versions(parts, _place(parts, in_version).config)
+
+
 def _versions(parts: Parts, config: Config) -> Versions:
     """The versions, of which that of a configuration is the default."""
     return replace(parts.versions, dataset=replace(parts.versions.dataset, config=config))
 
 
-def _open_tables(parts: Parts) -> OpenTables:
+def open_tables(parts: Parts) -> OpenTables:
+    """What opens the tables of a version, as they are open here."""
+
     def opened(manifest: Manifest) -> AbstractAsyncContextManager[ProjectTables]:
         return nullcontext(parts.tables_of(manifest))
 

@@ -46,6 +46,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
         ("vbnfs prefetch project_metadata", "all tables"),
         ("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run", "what it would fetch"),
         ("vbnfs prefetch --record figure-3.jsonl", "what was read elsewhere"),
+        ("vbnfs prefetch --sessions all --dask tcp://node1:8786", "by the workers of a cluster"),
     ),
     "pin": (
         ("vbnfs pin novel --sessions \"experience_level == 'Novel'\"", "fetch and keep sessions, by name"),

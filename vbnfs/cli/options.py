@@ -1,7 +1,8 @@
 """What the commands have in common: an option for every setting, and how messages are written to a person."""
 
 import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -11,11 +12,14 @@ from vbnfs.cli import render, streams
 from vbnfs.config.environment import variables
 from vbnfs.config.settings import SETTINGS, Config, Setting
 from vbnfs.config.sources import LoadedSettings, load_settings, misspelled, settings_given_in
+from vbnfs.errors import UsageError
 
 if TYPE_CHECKING:
     from vbnfs.access.tree_files import Place
+    from vbnfs.dask.cluster import OnCluster
 
 _T = TypeVar("_T")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 # How every command's help ends. "\b" keeps click from filling the lines.
 STATUSES: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
@@ -83,6 +87,62 @@ def _text(value: str | bool) -> str:
 def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> Config:
     """The configuration of `settings_of`. Raises `UsageError`."""
     return settings_of(options, mount_options).config
+
+
+def texts_given(options: dict[str, Any]) -> dict[str, str]:
+    """The settings that stand on the command line, as text by name."""
+    names = {setting.name for setting in SETTINGS}
+    return {name: _text(value) for name, value in options.items() if name in names and value is not None}
+
+
+def on_dask(command: _Command) -> _Command:
+    """Give a command the options of a Dask cluster, which `dask_of` takes out again."""
+    for option in reversed(_DASK):
+        command = option(command)
+    return command
+
+
+_DASK: Final = (
+    click.option("--dask", metavar="SCHEDULER", help="By a Dask cluster's workers (docs/dask.md): address or file."),
+    click.option(
+        "--dask-caches",
+        type=click.Choice(["auto", "node", "shared"]),
+        hidden=True,
+        help="Whether workers share one cache, or each node has its own.  [default: auto]",
+    ),
+    click.option("--every-node", is_flag=True, hidden=True, help="All files into each node's cache."),
+    click.option(
+        "--dask-wait",
+        metavar="SECONDS",
+        type=click.FloatRange(0),
+        hidden=True,
+        help="How long to wait for workers.  [default: 60]",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDask:
+    """What a command line says of a cluster: where its scheduler is, how it is used, and its own settings as text."""
+
+    scheduler: str
+    cluster: "OnCluster"
+    given: Mapping[str, str]
+
+
+def dask_of(options: dict[str, Any]) -> OnDask | None:
+    """What a command line says of a Dask cluster; None where it names none. Raises `UsageError`."""
+    scheduler, caches, every_node, wait_seconds = (
+        options.pop(name) for name in ("dask", "dask_caches", "every_node", "dask_wait")
+    )
+    if scheduler is None:
+        if caches is not None or every_node or wait_seconds is not None:
+            raise UsageError("--dask-caches, --every-node and --dask-wait are of a cluster: add --dask SCHEDULER")
+        return None
+    cluster: OnCluster = {"caches": caches or "auto", "every_node": every_node}
+    if wait_seconds is not None:
+        cluster["wait_seconds"] = wait_seconds
+    return OnDask(scheduler, cluster, texts_given(options))
 
 
 def given_options(options: dict[str, Any]) -> list[str]:

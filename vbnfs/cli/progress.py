@@ -5,7 +5,7 @@ What is to be shown is a `Progress` (access/filling.py), which others change.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -33,12 +33,21 @@ class Bar:
 
     async def run(self, progress: "Progress") -> None:
         """Show it until cancelled."""
+        with self.shown(progress) as show:
+            while True:
+                show()
+                await trio.sleep(_REFRESH_SECONDS)
+
+    @contextmanager
+    def shown(self, progress: "Progress") -> Iterator[Callable[[], None]]:
+        """While entered, it is shown. Gives what shows it as it is then, to be called some times a second."""
         if self._is_hidden:
-            return
-        if sys.stderr.isatty():
-            await self._draw(progress)
+            yield lambda: None
+        elif sys.stderr.isatty():
+            with self._drawing(progress) as draw:
+                yield draw
         else:
-            await self._write(progress)
+            yield self._writing(progress)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -53,25 +62,34 @@ class Bar:
         finally:
             drawn.start()
 
-    async def _draw(self, progress: "Progress") -> None:
+    @contextmanager
+    def _drawing(self, progress: "Progress") -> Iterator[Callable[[], None]]:
         self._drawn = drawn = _rich()
         task = drawn.add_task(self._verb, total=max(1, progress.count_bytes), text="")
+
+        def draw() -> None:
+            is_fetched = progress.done_bytes >= progress.count_bytes
+            verb = "checking" if is_fetched else f"{self._verb}{_by(progress)}"
+            text = _short_line(progress, drawn.tasks[0].speed)
+            drawn.update(task, completed=progress.done_bytes, description=verb, text=text, refresh=True)
+
         drawn.start()
         try:
-            while True:
-                is_fetched = progress.done_bytes >= progress.count_bytes
-                verb = "checking" if is_fetched else f"{self._verb}{_by(progress)}"
-                text = _short_line(progress, drawn.tasks[0].speed)
-                drawn.update(task, completed=progress.done_bytes, description=verb, text=text, refresh=True)
-                await trio.sleep(_REFRESH_SECONDS)
+            yield draw
         finally:
             self._drawn = None
             drawn.stop()
 
-    async def _write(self, progress: "Progress") -> None:
-        while True:
-            await trio.sleep(_LINE_SECONDS)
-            streams.say(f"vbnfs: {line_of(progress, time.monotonic() - progress.began, self._done)}")
+    def _writing(self, progress: "Progress") -> Callable[[], None]:
+        last = time.monotonic()
+
+        def write() -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LINE_SECONDS:
+                last = time.monotonic()
+                streams.say(f"vbnfs: {line_of(progress, last - progress.began, self._done)}")
+
+        return write
 
 
 @contextmanager

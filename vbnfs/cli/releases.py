@@ -11,10 +11,12 @@ from vbnfs.cli.options import (
     ONLY_OF_A_MOUNT,
     WHERE_SETTINGS_ARE,
     config_of,
+    dask_of,
     echo_note,
     files_in,
     given_in,
     log_to_terminal,
+    on_dask,
     run_on_versions,
     settings,
 )
@@ -128,6 +130,7 @@ def urls(as_json: bool, **options: Any) -> None:
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @click.option("--fetch", is_flag=True, help="Fetch what is missing, and again what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@on_dask
 @settings("verify", *ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
     """Compare cached files with the hashes in the manifests.
@@ -149,15 +152,20 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
             with bar.aside():
                 click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
-    bar = Bar(is_hidden=not fetch)
-    if verify_as_reader.is_wanted(paths, fetch=fetch):
+    bar, dask = Bar(is_hidden=not fetch), dask_of(options)
+    if dask is None and verify_as_reader.is_wanted(paths, fetch=fetch):
         outcome = verify_as_reader.run(paths, show=show)
     else:
         given = given_in(options)
         where = place_of(config_of(options), paths, given=given)
         log_to_terminal("critical")  # what matters is written below
         with going_on_later(is_fetch=fetch):
-            outcome = verifying.run(where, fetch=fetch, show=show, bar=bar)
+            if dask is None:
+                outcome = verifying.run(where, fetch=fetch, show=show, bar=bar)
+            else:
+                from vbnfs.cli import on_dask as cluster  # noqa: PLC0415
+
+                outcome = cluster.verify(where, dask, fetch=fetch, show=show, bar=bar)
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     else:

@@ -138,6 +138,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.InstallError, "only root may do that", "vbnfs-install-leaves-a-file-as-it-is"),
     (errors.InstallError, "is at work", "vbnfs-install-leaves-a-file-as-it-is"),
     (errors.InstallError, "not a list", "vbnfs-install-leaves-a-file-as-it-is"),
+    (errors.ClusterError, "", "a-dask-cluster-does-not-do-it"),
+    (errors.ResultsError, "", "a-folder-of-results-is-refused"),
     (errors.DoctorError, "", "vbnfs-doctor-says-that-something-needs-doing"),
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),

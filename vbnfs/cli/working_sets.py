@@ -13,11 +13,14 @@ from vbnfs.cli import render
 from vbnfs.cli.options import (
     EXIT_STATUS,
     ONLY_OF_A_MOUNT,
+    OnDask,
     config_of,
+    dask_of,
     echo_note,
     echo_warning,
     given_in,
     log_to_terminal,
+    on_dask,
     settings,
 )
 from vbnfs.errors import PinError, UsageError, VbnfsError
@@ -70,6 +73,7 @@ def choosing(
 @click.option("--pin", "is_pinned", is_flag=True, help="Keep the files: see 'vbnfs pin'.")
 @click.option("--name", help="The pin's name.  [default: today's date]")
 @click.option("--note", help="The pin's note.")
+@on_dask
 @settings(*HIDDEN, shown=("dataset_version",))
 def prefetch(
     paths: tuple[Path, ...],
@@ -87,12 +91,17 @@ def prefetch(
     """
     if not is_pinned and (name is not None or note is not None):
         raise UsageError("--name and --note are those of a pin: add --pin")
+    dask = dask_of(options)
+    if dask is not None and (is_pinned or record_file is not None):
+        raise UsageError("--dask fetches files, sessions or versions: leave --pin and --record out")
     if record_file is not None:
         check_record_chooses(options, more=bool(paths) or is_pinned)
         _fetch(*_recorded(record_file, options), is_trial=is_trial, as_json=as_json)
         return
     where, wanted = asked(paths, options)
-    if is_pinned:
+    if dask is not None:
+        _fetch_on_dask(where, wanted, dask, is_trial=is_trial, as_json=as_json)
+    elif is_pinned:
         _pin(where, wanted, name or time.strftime("%Y-%m-%d"), note, is_trial=is_trial, as_json=as_json)
     else:
         _fetch(where, _chosen_by(wanted), is_trial=is_trial, as_json=as_json)
@@ -209,6 +218,28 @@ def _fetch(where: "Place", choose: "Choose", bring: "_Bring | None" = None, *, i
         _show_plan(plan, as_json=as_json)
         return
     outcome = _bring(bring or (lambda *about: prefetch.run(where, choose, *about)[1]), as_json=as_json)
+    if as_json:
+        render.print_json([finding.as_json() for finding in outcome.findings])
+    _check(outcome)
+
+
+def _fetch_on_dask(where: "Place", wanted: "Wanted", dask: OnDask, *, is_trial: bool, as_json: bool) -> None:
+    """Have a cluster fetch what is wanted; or say what it would fetch."""
+    from vbnfs.cli import on_dask as cluster  # noqa: PLC0415
+    from vbnfs.errors import CacheError  # noqa: PLC0415
+
+    log_to_terminal("critical")  # what matters is written below
+    if is_trial:
+        plan = cluster.plan(where, wanted, dask)
+        if as_json:
+            render.print_json(plan.as_json())
+        for line in () if as_json else plan.lines():
+            render.print_line(line)
+        if plan.problem is not None:
+            sys.stdout.flush()
+            raise CacheError(plan.problem)
+        return
+    outcome = _bring(lambda show, bar, _: cluster.prefetch(where, wanted, dask, show, bar), as_json=as_json)
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     _check(outcome)

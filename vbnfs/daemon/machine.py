@@ -45,7 +45,8 @@ def check_device() -> None:
     """Raise a `MountError` with the remedy where FUSE cannot be used."""
     if not _FUSE_DEVICE.exists():
         raise MountError(
-            f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
+            f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse; in"
+            " Kubernetes: privileged: true)"
         )
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
         raise _closed()

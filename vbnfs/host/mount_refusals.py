@@ -28,8 +28,8 @@ _KINDS: Final = {
 _ROOT_MOUNTS: Final = "let root mount ('sudo mount -t vbnfs SOURCE FOLDER', which asks no fusermount3)"
 _NO_RIGHT: Final = (
     "this process may not mount: in a container, give it CAP_SYS_ADMIN and /dev/fuse (docker run --cap-add SYS_ADMIN"
-    " --device /dev/fuse --security-opt apparmor=unconfined), or mount outside of it; elsewhere fusermount3 must be"
-    " setuid root, and nothing may set no_new_privs"
+    " --device /dev/fuse --security-opt apparmor=unconfined; in Kubernetes: privileged: true), or mount outside of"
+    " it; elsewhere fusermount3 must be setuid root, and nothing may set no_new_privs"
 )
 _LSM: Final = (
     "a security module of the kernel (AppArmor, SELinux) refuses it, and its rule stands in 'dmesg': mount on a"

@@ -17,25 +17,39 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "python.md"
 
 
 def program(release: DemoRelease, truth: Truth) -> str:
-    """The document's Python, of a session and the newest version of this release."""
+    """The document's Python, of a session, an area, a genotype and the newest version of this release."""
     code = "".join(
         code for section in sections(DOCUMENT) for language, code in section.blocks if language == "python"
     )
+    code = code.replace("VISp", area(truth)).replace("wt/wt", genotype(truth))
     return code.replace(SESSION_ID, truth.session_id).replace("0.5.0", release.versions[-1])
+
+
+def area(truth: Truth) -> str:
+    """The area with most units."""
+    return str(truth.units["structure_acronym"].mode()[0])
+
+
+def genotype(truth: Truth) -> str:
+    """The session's."""
+    sessions = truth.table("ecephys_sessions")
+    return str(sessions[sessions["ecephys_session_id"] == int(truth.session_id)]["genotype"].iloc[0])
 
 
 def novel_units(truth: Truth) -> int:
     sessions = truth.table("ecephys_sessions")
     novel = sessions[sessions["experience_level"] == "Novel"]["ecephys_session_id"]
     units = truth.units
-    wanted = (units["structure_acronym"] == "VISp") & (units["snr"] > 2) & units["ecephys_session_id"].isin(novel)
+    wanted = (
+        (units["structure_acronym"] == area(truth)) & (units["snr"] > 2) & units["ecephys_session_id"].isin(novel)
+    )
     return int(wanted.sum())
 
 
 def sessions_of_a_genotype(truth: Truth) -> str:
     sessions, units = truth.table("ecephys_sessions"), truth.units
-    in_area = set(units[units["structure_acronym"] == "VISp"]["ecephys_session_id"])
-    wanted = sessions[sessions["genotype"].str.contains("Sst") & sessions["ecephys_session_id"].isin(in_area)]
+    in_area = set(units[units["structure_acronym"] == area(truth)]["ecephys_session_id"])
+    wanted = sessions[(sessions["genotype"] == genotype(truth)) & sessions["ecephys_session_id"].isin(in_area)]
     assert len(wanted)
     return f"{len(wanted)} {list(wanted['ecephys_session_id'])}"
 

@@ -87,7 +87,12 @@ class Namespace:
         return f"/proc/{self._holder.pid}/ns/mnt"
 
     def run(
-        self, *command: str, folder: str = "/", user: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        *command: str,
+        folder: str = "/",
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        seconds: float = _TIMEOUT_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program there, as root or as a user. The exit status is the caller's to look at."""
         identity = ["--reuid", str(user), "--regid", str(user), "--init-groups", "--reset-env"]
@@ -98,14 +103,16 @@ class Namespace:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=seconds,
             stdin=subprocess.DEVNULL,
             env={**kept, **(env or {})},
         )
 
-    def output(self, *command: str, folder: str = "/", user: str | None = None) -> str:
+    def output(
+        self, *command: str, folder: str = "/", user: str | None = None, seconds: float = _TIMEOUT_SECONDS
+    ) -> str:
         """What a program that must not fail writes to standard output."""
-        done = self.run(*command, folder=folder, user=user)
+        done = self.run(*command, folder=folder, user=user, seconds=seconds)
         assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
         return done.stdout
 

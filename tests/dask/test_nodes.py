@@ -1,0 +1,130 @@
+"""A cluster of processes with caches of their own: which node does what, and workers that are killed."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+import vbnfs
+import vbnfs.dask
+from tests.dask.clusters import Killer, nodes, settings
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from vbnfs.cache.inventory import scan
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what Dask and its libraries warn of
+
+SESSIONS = range(11, 15)
+SIZE = 1_500_000
+LISTS = 200_000  # bytes: more than the lists and the manifest that each worker asks for
+TABLE = "ecephys_session_id,mouse_id,experience_level,file_id\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeS3Server]:
+    """A server of four sessions, one LFP each, and the table of them."""
+    files: dict[str, Any] = {}
+    for number in SESSIONS:
+        folder = f"behavior_ecephys_sessions/{number}"
+        files[f"{folder}/ecephys_session_{number}.nwb"] = Pattern(SIZE + number, seed=number)
+        files[f"{folder}/probe_probeA_lfp.nwb"] = Pattern(SIZE // 3 + number, seed=100 + number)
+    rows = "".join(f"{number},1,Novel,{2 * place}\n" for place, number in enumerate(SESSIONS))
+    files["project_metadata/ecephys_sessions.csv"] = (TABLE + rows).encode()
+    dataset = FakeDataset()
+    dataset.publish("0.5.0", files)
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the nodes have their caches."""
+    return tmp_path_factory.mktemp("nodes")
+
+
+@pytest.fixture(scope="module")
+def client(server: FakeS3Server, folder: Path) -> Iterator[Client]:
+    """A cluster of three workers: two caches, and the second of them by two names, as on a shared disk."""
+    (folder / "b").mkdir(mode=0o700)
+    (folder / "link").symlink_to(folder / "b")
+    with nodes(*(settings(server, folder / name) for name in ("a", "b", "link"))) as client:
+        yield client
+
+
+@pytest.fixture
+def dataset(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[vbnfs.Dataset]:
+    """The dataset as the client sees it."""
+    monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+    with vbnfs.Dataset() as dataset:
+        yield dataset
+
+
+def whole_in(folder: Path) -> int:
+    return sum(one.is_whole for one in scan(folder))
+
+
+def where_it_runs(session: vbnfs.Session) -> str:
+    with session.file.open() as file:
+        file.read_at(0, 1)
+    return session.file.connection.config.cache_dir.name.replace("link", "b")
+
+
+def test_files_are_spread(dataset: vbnfs.Dataset, client: Client, server: FakeS3Server, folder: Path) -> None:
+    """Each file is fetched once, into one of the two caches, and a session's files together.
+
+    Then every session runs on a node that has its files: nothing is fetched.
+    """
+    server.forget_requests()
+    found = vbnfs.dask.prefetch(sessions="all", lfp="yes", dataset=dataset, client=client)
+    assert set(found["outcome"]) == {"good"}
+    assert len(found) == 2 * len(SESSIONS) + 1
+    counts = [whole_in(folder / name) for name in ("a", "b")]
+    assert (sum(counts), min(counts) > 1) == (len(found), True)
+    assert sum(found["size_bytes"]) <= server.body_bytes < sum(found["size_bytes"]) + LISTS
+    assert len(dataset.latest.sessions) == len(SESSIONS)  # the client has the table in its own cache
+    server.forget_requests()
+    ran = vbnfs.dask.map_sessions(where_it_runs, dataset=dataset, client=client)
+    assert (list(ran), set(ran.values()), len(ran.failed)) == (list(SESSIONS), {"a", "b"}, 0)
+    assert server.count("get_range") == 0
+
+
+def test_a_worker_that_is_killed(dataset: vbnfs.Dataset, client: Client, server: FakeS3Server, folder: Path) -> None:
+    """A worker is killed while it fetches into each cache what it lacks: all of it is there, and good, in the end.
+
+    What is fetched twice is less than what that worker had under way. Each file is then hashed in both caches.
+    """
+    have = sum(one.allocated_bytes for name in ("a", "b") for one in scan(folder / name) if one.is_whole)
+    server.forget_requests()
+    killer = Killer(client, server)
+    found = vbnfs.dask.prefetch(
+        sessions="all", lfp="yes", dataset=dataset, client=client, every_node=True, progress=killer
+    )
+    assert len(killer.killed) == 1
+    assert set(found["outcome"]) == {"good"}
+    assert [whole_in(folder / name) for name in ("a", "b")] == [len(found)] * 2
+    assert server.body_bytes < 2 * sum(found["size_bytes"]) - have + SIZE + LISTS
+    checked = vbnfs.dask.verify(dataset=dataset, client=client)
+    assert (set(checked["outcome"]), len(checked)) == ({"good"}, len(found))
+
+
+def test_workers_are_killed_while_a_function_runs(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) -> None:
+    """Sessions whose worker was killed run on another one, and each result is there, once."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def dies_once(session: vbnfs.Session) -> int:
+        mark = marks / str(session.session_id)
+        if session.session_id == min(SESSIONS) and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return session.session_id
+
+    found = vbnfs.dask.map_sessions(dies_once, results=tmp_path / "results", dataset=dataset, client=client)
+    assert found.table["result"].to_dict() == {one: one for one in SESSIONS}
+    assert len(found.failed) == 0
+    assert (marks / str(min(SESSIONS))).exists()

@@ -1,0 +1,123 @@
+"""Results in a folder: stored whole, found again, and refused where they are of something else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vbnfs.dask
+from vbnfs.dask.results import ResultFolder, Results, manifest_of, read_results
+from vbnfs.errors import ResultsError
+
+
+def rate(session: object, least: float = 0.0) -> float:
+    return least
+
+
+def folder(path: Path, **manifest: object) -> ResultFolder:
+    """A folder that is open for a function's results."""
+    made = ResultFolder(path)
+    made.open(manifest or {"function": "f"})
+    return made
+
+
+FRAME = pd.DataFrame({"unit": [1, 2], "rate": [0.5, 1.5]})
+ARRAYS = {"psth": np.arange(6.0).reshape(2, 3), "bins": np.array([0, 1])}
+
+
+@pytest.mark.parametrize(
+    ("value", "suffix"),
+    [
+        (3.5, ".json"),
+        (None, ".json"),
+        ({"rate": np.float64(2.5), "n": np.int64(3), "names": {"b", "a"}}, ".json"),
+        (pd.Series({"rate": 1.5}), ".json"),
+        (np.arange(3), ".npz"),
+        (ARRAYS, ".npz"),
+        (FRAME, ".parquet"),
+    ],
+)
+def test_a_result_is_stored_by_its_kind(tmp_path: Path, value: Any, suffix: str) -> None:
+    """Numbers, dicts, Series, arrays and frames are stored in formats that others read, and come back."""
+    folder(tmp_path / "r").add(7, value)
+    assert (tmp_path / "r" / f"7{suffix}").is_file()
+    [found] = read_results(tmp_path / "r").values()
+    if isinstance(value, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, value)
+    elif suffix == ".npz":
+        np.testing.assert_equal(found, value)
+    else:
+        expected = {"rate": 2.5, "n": 3, "names": ["a", "b"]} if isinstance(value, dict) else value
+        assert found == (value.to_dict() if isinstance(value, pd.Series) else expected)
+
+
+def test_a_result_that_has_no_form(tmp_path: Path) -> None:
+    """What cannot be stored is refused by name, with what helps, and nothing of it is left."""
+    made = folder(tmp_path / "r")
+    with pytest.raises(ResultsError, match=r"session 7: .*object is not plain: return numbers.* or give stored_as="):
+        made.add(7, {"x": object()})
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["manifest.json"]
+
+
+def test_own_format(tmp_path: Path) -> None:
+    """A user's own functions store and read results; without them the folder says what is missing."""
+    as_text = vbnfs.dask.Format(".txt", lambda path, value: path.write_text(value), Path.read_text)
+    made = ResultFolder(tmp_path / "r", as_text)
+    made.open({"function": "f"})
+    made.add(7, "text")
+    assert read_results(tmp_path / "r", stored_as=as_text)[7] == "text"
+    with pytest.raises(ResultsError, match=r"results that end in \.txt were stored by stored_as=: give the same"):
+        read_results(tmp_path / "r")
+
+
+def test_only_what_is_missing_is_left(tmp_path: Path) -> None:
+    """Opened again, a folder says which sessions are done; what failed is none of them."""
+    made = folder(tmp_path / "r", function="f", arguments={"x": 1})
+    made.add(7, 1.0)
+    made.note_failures({8: {"error": "ValueError: no", "traceback": "..."}, 7: {"error": "before"}})
+    assert ResultFolder(tmp_path / "r").open({"function": "f", "arguments": {"x": 1}}) == {7}
+    found = read_results(tmp_path / "r")
+    assert (dict(found), found.failed.loc[8, "error"], list(found.failed.index)) == ({7: 1.0}, "ValueError: no", [8])
+    assert repr(found) == "<vbnfs.dask.Results of 1 sessions, 1 failed>"
+
+
+def test_results_of_something_else(tmp_path: Path) -> None:
+    """A folder of another function, of other arguments, or of other files is refused, and stays as it is."""
+    folder(tmp_path / "r", function="f", arguments={"x": 1}, dataset_version="0.5.0")
+    with pytest.raises(ResultsError, match=r"of another arguments, dataset_version: name another folder, or delete"):
+        ResultFolder(tmp_path / "r").open({"function": "f", "arguments": {"x": 2}, "dataset_version": "0.6.0"})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("")
+    with pytest.raises(ResultsError, match="it has other files than results: name another folder"):
+        folder(tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.txt"]
+    (tmp_path / "r" / "manifest.json").write_text("{")
+    with pytest.raises(ResultsError, match=r"manifest\.json: no manifest of results"):
+        folder(tmp_path / "r")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="results cannot be stored: File exists"):
+        folder(tmp_path / "file")
+
+
+def test_a_function_is_known_by_its_source() -> None:
+    """The manifest has the function's name, a hash of its source, and the arguments as JSON has them."""
+    found = manifest_of(rate, {"least": np.float64(2.0), "areas": ("VISp",)})
+    assert (found["function"], len(found["source"])) == ("tests.dask.test_results.rate", 64)
+    assert json.loads(json.dumps(found)) == found
+    assert found["arguments"] == {"least": 2.0, "areas": ["VISp"]}
+    assert manifest_of(len, {})["source"] == ""
+    with pytest.raises(ResultsError, match="the arguments cannot be stored with the results: object is not plain"):
+        manifest_of(rate, {"x": object()})
+
+
+def test_results_as_a_table() -> None:
+    """Dicts and Series are rows, frames are several, numbers are the column `result`; none is an empty table."""
+    rows = Results({2: {"rate": 2.0}, 1: pd.Series({"rate": 1.0, "n": 3})}).table
+    assert (rows.index.name, rows["rate"].tolist(), rows.loc[1, "n"]) == ("ecephys_session_id", [1.0, 2.0], 3)
+    frames = Results({1: FRAME, 2: FRAME}).table
+    assert (frames.index.names[0], frames.loc[2, "rate"].tolist()) == ("ecephys_session_id", [0.5, 1.5])
+    assert Results({1: 0.5}).table.loc[1, "result"] == 0.5
+    assert len(Results({}).table) == len(Results({}).failed) == 0

@@ -1,0 +1,252 @@
+"""A Dask cluster as its client sees it: workers that come and go, what they answer, and the caches that they use."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
+
+from vbnfs import __version__
+from vbnfs.api.connection import Connection
+from vbnfs.api.extras import required
+from vbnfs.config.settings import SEPARATOR
+from vbnfs.dask import worker
+from vbnfs.dask.plan import NodeCache, Stock, caches_of, differences
+from vbnfs.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Caches = Literal["auto", "node", "shared"]
+Note = Callable[[str], None]
+
+EXTRA: Final = "'vbnfs[dask]'"
+_CONNECT_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.1
+_ERROR: Final = "error"
+
+
+class OnCluster(TypedDict, total=False):
+    """How the functions of `vbnfs.dask` use a cluster.
+
+    `client`        a `distributed.Client`; without it the one that Dask uses by default
+    `caches`        `auto`: it is found out which workers have one cache directory; `node`: those of each host
+                    have one of their own; `shared`: all have one
+    `every_node`    whether each cache is to have all files; without it each file goes into one cache
+    `retries`       how often a job is given to another worker, after its worker was lost or it failed; 2
+    `wait_seconds`  how long to wait for a worker where there is none; 60
+    """
+
+    client: "Client | None"
+    caches: Caches
+    every_node: bool
+    retries: int
+    wait_seconds: float
+
+
+class Cluster:
+    """A cluster and how it is used. Raises `ImportError` without Dask, `UsageError` for options that are wrong."""
+
+    def __init__(self, options: OnCluster, *, note: Note) -> None:
+        distributed = required("distributed", "vbnfs.dask", EXTRA)
+        if unknown := sorted(options.keys() - OnCluster.__annotations__.keys()):
+            raise UsageError(
+                f"vbnfs.dask takes no {', '.join(unknown)}; it takes {', '.join(OnCluster.__annotations__)}"
+            )
+        self.caches: Final[Caches] = options.get("caches", "auto")
+        if self.caches not in get_args(Caches):
+            raise UsageError(f"caches={self.caches!r}: one of {', '.join(get_args(Caches))} is wanted")
+        self.every_node: Final = options.get("every_node", False)
+        self.retries: Final = options.get("retries", 2)
+        self.wait_seconds: Final = options.get("wait_seconds", 60.0)
+        self.note: Final = note
+        self.client: Final[Client] = _checked(options.get("client") or _default_client(distributed))
+
+    @property
+    def address(self) -> str:
+        """The scheduler's address, for messages."""
+        return str(self.client.scheduler.address) if self.client.scheduler is not None else "the scheduler"
+
+    def workers(self) -> Mapping[str, int]:
+        """The workers that there are now, by address, with their threads. Raises `ClusterError`."""
+        try:
+            found: Mapping[str, int] = self.client.nthreads()
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ClusterError(f"{self.address}: the scheduler has gone: {error or type(error).__name__}") from error
+        return found
+
+    def wait_for_workers(self) -> Mapping[str, int]:
+        """The workers, as soon as there is one. Raises `ClusterError` where none comes."""
+        end, is_noted = time.monotonic() + self.wait_seconds, False
+        while not (found := self.workers()):
+            if time.monotonic() > end:
+                raise no_worker(self.address, self.wait_seconds)
+            if not is_noted:
+                self.note(f"{self.address} has no worker yet: waiting for one, {self.wait_seconds:g} s at most")
+                is_noted = True
+            time.sleep(_LOOK_SECONDS)
+        return found
+
+    def ask(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
+        """What workers answer, by address; without those that are lost meanwhile. Raises `ClusterError`."""
+        if not of:
+            return {}
+        answers = self.client.run(function, *arguments, workers=list(of), on_error="return")
+        found = dict[str, Any]()
+        for address, answer in answers.items():
+            if isinstance(answer, ImportError | AttributeError):
+                raise ClusterError(
+                    f"worker {address} has no vbnfs with vbnfs.dask ({answer}): install vbnfs {__version__} in the"
+                    " environment of the workers"
+                ) from answer
+            if isinstance(answer, OSError):  # the worker has gone
+                continue
+            if isinstance(answer, Exception):
+                raise ClusterError(f"worker {address}: {type(answer).__name__}: {answer}") from answer
+            if answer and _ERROR in answer:
+                raise ClusterError(f"worker {address}: {answer[_ERROR]}")
+            found[address] = answer and answer["result"]
+        return found
+
+
+def no_worker(address: str, seconds: float) -> ClusterError:
+    """The error where no worker comes."""
+    return ClusterError(f"{address} has had no worker for {seconds:g} s: start some, or allow more time")
+
+
+def _default_client(distributed: Any) -> "Client":
+    try:
+        client: Client = distributed.default_client()
+    except ValueError as error:
+        raise UsageError("there is no Dask client: make one, distributed.Client(...), or give client=") from error
+    return client
+
+
+def _checked(client: "Client") -> "Client":
+    if client.asynchronous:
+        raise UsageError("the Dask client is asynchronous: make one without asynchronous=True")
+    return client
+
+
+@contextmanager
+def connected(scheduler: str) -> "Iterator[Client]":
+    """A client of the scheduler at an address, or of the one that a scheduler file names; while entered.
+
+    Raises `ClusterError` where it does not answer.
+    """
+    distributed = required("distributed", "--dask", EXTRA)
+    is_file = "://" not in scheduler and (scheduler.endswith(".json") or os.sep in scheduler)
+    if is_file and not Path(scheduler).is_file():
+        raise ClusterError(
+            f"{scheduler}: no such scheduler file: start a scheduler with --scheduler-file {scheduler}, or name"
+            " its address"
+        )
+    where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
+    try:
+        if not is_file:  # a client that cannot be made prints what it thinks of that
+            required("distributed.comm", "--dask", EXTRA).resolve_address(scheduler)
+        client: Client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ClusterError(f"{scheduler}: no Dask scheduler answers there: {error}") from error
+    try:
+        yield client
+    finally:
+        with suppress(OSError, TimeoutError):
+            client.close(timeout=_CONNECT_SECONDS)
+
+
+def settings_for_workers(connection: Connection, dataset_version: str) -> dict[str, str]:
+    """What all workers have to go by: which dataset is meant, and what was given for this run.
+
+    All other settings are each worker's own.
+    """
+    config = connection.config
+    texts = {
+        "bucket": config.bucket,
+        "project": config.project,
+        "region": config.region,
+        "endpoint_url": config.endpoint_url or "",
+        "versions": SEPARATOR.join(config.versions),
+    }
+    given = {name: text for name, text in connection.given.items() if name != "dataset"}
+    return given | {name: text for name, text in texts.items() if text} | {"dataset_version": dataset_version}
+
+
+class Nodes:
+    """The caches of a cluster's workers, found out anew when workers come and go; and what each has."""
+
+    def __init__(self, cluster: Cluster, given: Mapping[str, str]) -> None:
+        self._cluster, self._given = cluster, dict(given)
+        self._hosts, self._members = dict[str, str](), dict[str, str]()  # by address
+        self._together = set[frozenset[str]]()  # members that are one folder
+        self._noted = set[str]()
+        self._known = frozenset[str]()  # the workers of which all is known
+        self.caches: Sequence[NodeCache] = ()
+
+    def host_of(self, address: str) -> str:
+        """The name of the host of a worker that is or was there."""
+        return self._hosts.get(address, address)
+
+    def look(self, alive: Set[str]) -> bool:
+        """Know the caches of these workers; whether they have changed.
+
+        Raises `ClusterError` where a worker cannot do what is wanted.
+        """
+        if alive == self._known:
+            return False
+        if new := sorted(alive - self._members.keys()):
+            self._learn(self._cluster.ask(worker.facts, self._given, of=new))
+        members = {address: member for address, member in self._members.items() if address in alive}
+        if self._cluster.caches == "auto" and set(members.values()) - set().union(*self._together):
+            self._together |= self._compared(members)
+        seen = [frozenset(members.values())] if self._cluster.caches == "shared" else self._together
+        present = set(members.values())
+        self.caches = caches_of(members, [one & present for one in seen if one & present])
+        self._known = frozenset(members)
+        return True
+
+    def cache_of(self, address: str) -> NodeCache | None:
+        """The cache that a worker uses."""
+        return next((cache for cache in self.caches if address in cache.workers), None)
+
+    def stocks(self, content_ids: Sequence[str]) -> dict[str, Stock]:
+        """What each cache has of contents, by the cache's name. One of its workers is asked."""
+        found = dict[str, Stock]()
+        one_each = {min(cache.workers): cache.name for cache in self.caches}
+        answers = self._cluster.ask(worker.stock, self._given, list(content_ids), of=list(one_each))
+        for address, answer in answers.items():
+            found[one_each[address]] = Stock(answer["bytes_here"], frozenset(answer["whole"]), answer["room_bytes"])
+        return found
+
+    def _learn(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        others = {address: one["version"] for address, one in facts.items() if one["version"] != __version__}
+        if others:
+            address, version = min(others.items())
+            raise ClusterError(
+                f"{len(others)} of {len(facts)} workers have another vbnfs, {address} has {version}: install"
+                f" {__version__}, as here, in the environment of the workers"
+            )
+        for address, one in facts.items():
+            self._hosts[address] = one["host"]
+            self._members[address] = f"{one['host']}:{one['cache_dir']}"
+        for text in differences({one["host"]: one["settings"] for one in facts.values()}):
+            if text not in self._noted:
+                self._noted.add(text)
+                self._cluster.note(text)
+
+    def _compared(self, members: Mapping[str, str]) -> set[frozenset[str]]:
+        """Which members are one folder: each has a file made in it, and looks for those of all.
+
+        The names are new, so no host has kept that they are not there.
+        """
+        one_each = {member: address for address, member in sorted(members.items(), reverse=True)}
+        marks = {address: f"dask-{os.urandom(8).hex()}" for address in one_each.values()}
+        of_mark = {mark: members[address] for address, mark in marks.items()}
+        try:
+            self._cluster.ask(worker.mark, self._given, marks, of=list(marks))
+            answers = self._cluster.ask(worker.seen, self._given, list(of_mark), of=list(marks))
+        finally:
+            with suppress(ClusterError):
+                self._cluster.ask(worker.unmark, self._given, marks, of=list(marks))
+        return {frozenset({members[address], *map(of_mark.__getitem__, seen)}) for address, seen in answers.items()}

@@ -1,0 +1,186 @@
+"""Having jobs done by workers: each worker has as many at once as it may, lost ones are given to others.
+
+The client decides which worker does what, and when; Dask brings the job there. So a job stays with the cache that has
+its files, and one whose worker is lost is seen within a second.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from vbnfs.dask import worker
+from vbnfs.dask.cluster import Cluster, Nodes, no_worker
+from vbnfs.dask.plan import Job, NodeCache
+from vbnfs.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+_LOOK_SECONDS: Final = 0.05
+_ALIVE_SECONDS: Final = 0.5
+
+Answer = Mapping[str, Any]  # `result`, or `error` and perhaps `traceback`
+OnDone = Callable[[Job, Answer, str], None]  # the last is the host
+Submit = Callable[[Job, str], tuple[Callable[..., Any], tuple[Any, ...]]]  # a job and the run's token: what to call
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is to be done and what is being done."""
+
+    waiting: list[Job]
+    running: dict["Future[Any]", tuple[Job, str]] = field(default_factory=dict)  # with the worker's address
+    failures: Counter[str] = field(default_factory=Counter)  # by the job's key
+    rooms: dict[str, int | None] = field(default_factory=dict)  # by the name of a cache
+
+
+class Driver:
+    """Has jobs done. `threads`: a worker has as many at once as it has threads, else one.
+
+    `show` is called some times a second. `on_event` gets what workers report meanwhile.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nodes: Nodes,
+        submit: Submit,
+        *,
+        threads: bool = False,
+        on_done: OnDone,
+        show: Callable[[], object] = lambda: None,
+        on_event: Callable[[Mapping[str, Any]], None] = lambda message: None,
+    ) -> None:
+        self._cluster, self._nodes, self._submit = cluster, nodes, submit
+        self._threads, self._on_done, self._show, self._on_event = threads, on_done, show, on_event
+        self._token = f"vbnfs-{uuid4().hex}"
+        self._events = SimpleQueue[Mapping[str, Any]]()  # from Dask's thread
+
+    def run(self, jobs: Sequence[Job], rooms: Mapping[str, int | None] | None = None) -> None:
+        """Return when each job was done, or has failed too often. `rooms`: of caches, by their names.
+
+        Raises `ClusterError` where no worker is left. However it ends, no job goes on.
+        """
+        run = _Run(list(jobs), rooms=dict(rooms or {}))
+        with self._listening():
+            try:
+                self._drive(run)
+            except BaseException:
+                self._stop(run)
+                raise
+
+    def _drive(self, run: _Run) -> None:
+        alive: Mapping[str, int] = {}
+        looked, idle_since = -math.inf, time.monotonic()
+        while run.waiting or run.running:
+            now = time.monotonic()
+            if now - looked > _ALIVE_SECONDS:
+                alive, looked = self._cluster.workers(), now
+                self._nodes.look(alive.keys())
+            self._collect(run, alive)
+            self._hand_out(run, alive)
+            idle_since = now if run.running else idle_since
+            self._give_up(run, alive, is_late=now - idle_since > self._cluster.wait_seconds)
+            while not self._events.empty():
+                self._on_event(self._events.get())
+            self._show()
+            time.sleep(_LOOK_SECONDS)
+        self._show()
+
+    def _collect(self, run: _Run, alive: Mapping[str, int]) -> None:
+        """Take what is done, and what was lost."""
+        for future, (job, address) in list(run.running.items()):
+            if future.done():
+                answer = _answer_of(future)
+            elif address not in alive:
+                future.cancel()
+                answer = {"error": "its worker was lost"}
+            else:
+                continue
+            del run.running[future]
+            self._take(run, job, answer, address)
+
+    def _take(self, run: _Run, job: Job, answer: Answer, address: str) -> None:
+        run.failures[job.key] += "error" in answer
+        if "error" in answer and run.failures[job.key] <= self._cluster.retries:
+            run.waiting.insert(0, job)
+            return
+        self._on_done(job, answer, self._nodes.host_of(address))
+
+    def _hand_out(self, run: _Run, alive: Mapping[str, int]) -> None:
+        """Give each worker what it may do now, the emptiest first."""
+        load, without = Counter(address for _, address in run.running.values()), set[str]()
+        for address in sorted(alive, key=lambda one: (load[one], one)):
+            cache = self._nodes.cache_of(address)
+            if cache is None or cache.name in without:
+                continue
+            for _ in range(load[address], alive[address] if self._threads else 1):
+                if (job := self._next(run, cache)) is None:
+                    without.add(cache.name)
+                    break
+                self._begin(run, job, address, cache)
+
+    def _next(self, run: _Run, cache: NodeCache) -> Job | None:
+        """The next job that is best done with a cache; else one that can be."""
+        room, here = run.rooms.get(cache.name), {one for each in self._nodes.caches for one in each.members}
+        fitting = (job for job in run.waiting if job.fits(cache, room, is_lost=job.member not in here))
+        return min(fitting, key=lambda job: job.member not in cache.members, default=None)
+
+    def _begin(self, run: _Run, job: Job, address: str, cache: NodeCache) -> None:
+        function, arguments = self._submit(job, self._token)
+        future = self._cluster.client.submit(
+            function, *arguments, workers=[address], pure=False, key=f"vbnfs-{function.__name__}-{uuid4().hex}"
+        )
+        run.waiting.remove(job)
+        run.running[future] = job, address
+        room = run.rooms.get(cache.name)
+        if room is not None:
+            run.rooms[cache.name] = room - job.missing_bytes
+
+    def _give_up(self, run: _Run, alive: Mapping[str, int], *, is_late: bool) -> None:
+        """Where no job goes on, no worker takes what is left. `is_late`: workers that are to come would be here."""
+        if run.running:
+            return
+        if not alive and is_late:
+            raise no_worker(self._cluster.address, self._cluster.wait_seconds)
+        here = {one for each in self._nodes.caches for one in each.members}
+        for job in [job for job in run.waiting if alive]:
+            is_away = job.must and job.member not in here
+            if not is_away or is_late:
+                run.waiting.remove(job)
+                why = "no worker of its node is left" if is_away else "no cache has room for it"
+                self._on_done(job, {"error": why}, (job.member or "").partition(":")[0])
+
+    def _stop(self, run: _Run) -> None:
+        with suppress(ClusterError, OSError, TimeoutError, RuntimeError):
+            self._cluster.client.cancel(list(run.running))
+            self._cluster.ask(worker.stop, self._token, of=[address for _, address in run.running.values()])
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        client = self._cluster.client
+        client.subscribe_topic(self._token, lambda event: self._events.put(event[1]))
+        try:
+            yield
+        finally:
+            with suppress(ValueError):
+                client.unsubscribe_topic(self._token)
+
+
+def _answer_of(future: "Future[Any]") -> Answer:
+    """What a job answered; of one that Dask has ended, or whose answer cannot be had, why."""
+    try:
+        if future.status in {"finished", "error"}:
+            answer: Answer = future.result()
+            return answer
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    finally:
+        future.release()
+    return {"error": f"its worker was lost ({future.status})"}
