@@ -1,10 +1,11 @@
 """An S3 server of a folder of files, in a process of its own: fast, far away, slow, or failing.
 
     .venv/bin/python -m benchmarks.origin PLACE [--failing PART] [--seed N] [--first-byte SECONDS] [--rate MB/S]
+                                                [--host ADDRESS] [--tls FOLDER]
 
 Serves PLACE/plain as a dataset with one version. Prints its URL, and an answer to each line of standard input:
 
-    report            a line of JSON: requests by kind, bytes of bodies, and faults by name, all so far
+    report            a line of JSON: requests by kind, bytes of bodies, connections, and faults by name, all so far
     refuse SECONDS    the same, after it has broken all connections and refused new ones for so long
     silence           the same; from now on it answers nothing by the connections that are open, and makes no faults
     hang SECONDS      the same, after it has answered nothing for so long; from now on it makes no faults
@@ -14,12 +15,14 @@ Serves PLACE/plain as a dataset with one version. Prints its URL, and an answer 
 import argparse
 import json
 import mmap
+import ssl
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Mix, NetworkChanges, profile
 from tests.fakes.s3_server import FakeS3Server
@@ -30,7 +33,8 @@ _MB = 1_000_000
 def main() -> None:
     """Serve until standard input ends."""
     wanted = _arguments()
-    with FakeS3Server(dataset_of(wanted.place / "plain").store) as server:
+    store, tls = dataset_of(wanted.place / "plain").store, wanted.tls and _context(wanted.tls)
+    with FakeS3Server(store, host=wanted.host, tls=tls) as server:
         mix = Mix(wanted.failing, seed=wanted.seed)
         rate = wanted.rate * _MB if wanted.rate else None
         changes = NetworkChanges(server)
@@ -51,7 +55,7 @@ def main() -> None:
             sent += server.body_bytes
             server.forget_requests()
             report = {"requests": dict(kinds), "sent_bytes": sent, "faults": dict(mix.counts)}
-            print(json.dumps(report), flush=True)
+            print(json.dumps({**report, "connections": server.connections}), flush=True)
 
 
 def _refuse(server: FakeS3Server, seconds: float) -> None:
@@ -66,7 +70,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first-byte", type=float, default=0.0, help="seconds until the first byte of an answer")
     parser.add_argument("--rate", type=float, default=0.0, help="MB/s of one connection")
+    parser.add_argument("--host", default="127.0.0.1", help="where it listens")
+    parser.add_argument("--tls", type=Path, help="a folder, for a certificate that is made there; it speaks TLS then")
     return parser.parse_args()
+
+
+def _context(directory: Path) -> ssl.SSLContext:
+    """With a certificate for s3.test (see far_origin.py), which is its own authority: `certificate.pem`."""
+    return make_certificate(directory, "DNS:s3.test").server_context()
 
 
 def dataset_of(plain: Path) -> FakeDataset:

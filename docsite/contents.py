@@ -14,14 +14,14 @@ _SECTIONS: Final[Mapping[str, str]] = {
     " docs/fsspec.md docs/dask.md docs/notebooks/allensdk.ipynb docs/notebooks/dataset.ipynb"
     " docs/notebooks/fsspec.ipynb docs/portability.md docs/glossary.md",
     "Use": "docs/finding.md docs/working-sets.md docs/versions.md docs/outline.md docs/sharing-data.md docs/cache.md"
-    f" docs/web.md docs/bandwidth.md docs/structure-index.md docs/digests.md docs/records.md docs/settings.md"
-    f" docs/json.md {COMMANDS}",
+    " docs/shared-cache.md docs/web.md docs/bandwidth.md docs/structure-index.md docs/digests.md docs/records.md"
+    f" docs/settings.md docs/json.md {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
-    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
-    " docs/container-image.md docs/kubernetes.md"
+    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/slurm.md"
+    " docs/jupyterhub.md docs/container-image.md docs/kubernetes.md docs/mirror.md"
     " docs/site-cache.md"
     " SECURITY.md",
-    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md"
+    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md docs/scale.md"
     " docs/RELIABILITY.md docs/dependencies.md CONTRIBUTING.md CHANGELOG.md",
 }
 _REST: Final = "More"

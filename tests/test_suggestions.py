@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbnfs.suggestions import hint, near
+from vbnfs.suggestions import hint, near, near_paths
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_the_end_of_a_message() -> None:
     """The nearest names end a message; where none is near, nothing does."""
     assert hint("unitid", ["unit_id", "sex"]) == "; near it: unit_id"
     assert hint("xyz", ["unit_id"]) == ""
+
+
+def test_paths_that_are_near() -> None:
+    """Of paths the last part counts: the same in other folders, else one that is near it."""
+    paths = ["a/units.csv", "b/units.csv", "b/probes.csv"]
+    assert near_paths("c/units.csv", paths) == ["a/units.csv", "b/units.csv"]
+    assert near_paths("probe.csv", paths) == ["b/probes.csv"]
+    assert near_paths("x", paths) == []

@@ -188,13 +188,14 @@ class StorePlan:
     """What another process has to know to store blocks of a content, besides its two open files.
 
     `identity` is what its checksums are seeded with. `digests` has those of its blocks from number `first` on, as far
-    as they may come, one behind the other; None: none are known.
+    as they may come, one behind the other; None: none are known. `are_shared`: other hosts may have the files, too.
     """
 
     identity: str
     size_bytes: int
     first: int
     digests: bytes | None
+    are_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,6 +287,20 @@ def test_closed_by_another_thread(dataset: vbnfs.Dataset, server: FakeS3Server) 
     assert file.read_at(0, 1000) == FILES[SESSION][:1000]
 
 
+def test_closed_and_opened_by_another_thread(dataset: vbnfs.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that began before, and asks for bytes after, says so, too."""
+    file = dataset.open(f"v0.1.0/{SESSION}")
+    here = file._reading.now()
+    dataset.close()
+    assert dataset.versions == ["0.1.0", "0.2.0"]
+    with monkeypatch.context() as before:
+        before.setattr(file._reading, "now", lambda: here)
+        for read in (lambda: file.read_at(0, 8), file.read, lambda: file.read_ranges([(0, 5)])):
+            with pytest.raises(ValueError, match="closed by another thread"):
+                read()
+    assert file.read_at(0, 8) == FILES[SESSION][:8]
+
+
 def test_child_processes(dataset: vbnfs.Dataset, tmp_path: Path) -> None:
     """Pickled into a process, used there, forked from there with files open, and spawned: each opens its own."""
     (tmp_path / "program.py").write_text(CHILD)

@@ -16,7 +16,17 @@ from vbnfs import errors
 from vbnfs.api.messages import in_python
 from vbnfs.api.settings import Settings
 from vbnfs.config.settings import SETTING_BY_NAME
-from vbnfs.errors import AccessDeniedError, DatasetError, OfflineError, StorageError, UnreachableError, UsageError
+from vbnfs.errors import (
+    AccessDeniedError,
+    DatasetError,
+    OfflineError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+    VbnfsError,
+)
+from vbnfs.tables.columns import UnknownColumnError
+from vbnfs.tables.query import QueryError
 
 TABLE = "project_metadata/ecephys_sessions.csv"
 OF_MOUNTS = {
@@ -84,8 +94,11 @@ def test_settings_that_will_not_do(tmp_path: Path) -> None:
 
 
 def test_editors_know_the_settings() -> None:
-    """The parameters of `Dataset` have names and types for editors: all settings but those of mounts."""
+    """The parameters of `Dataset` have names and types for editors, and by Tab: all settings but those of mounts."""
     assert set(typing.get_type_hints(Settings)) == SETTING_BY_NAME.keys() - OF_MOUNTS
+    shown = inspect.signature(vbnfs.Dataset).parameters
+    assert shown.keys() == {"name", "config_file", *(SETTING_BY_NAME.keys() - OF_MOUNTS)}
+    assert shown["offline"].annotation == bool | str | None
     hints = inspect.get_annotations(vbnfs.Dataset.__init__)
     assert hints["settings"] == typing.Unpack[Settings]
 
@@ -159,3 +172,23 @@ def test_tab_offers_what_a_program_uses() -> None:
     """`vbnfs.` and Tab: the public names and `errors`, which need no import of their own; no modules of vbnfs's."""
     assert {name for name in dir(vbnfs) if not name.startswith("_")} == {*vbnfs.__all__, "errors"}
     assert issubclass(vbnfs.errors.UsageError, vbnfs.errors.VbnfsError)
+
+
+def kinds(above: type[VbnfsError]) -> Iterator[type[VbnfsError]]:
+    """All classes of errors, of modules that have their own, too."""
+    yield above
+    for kind in above.__subclasses__():
+        yield from kinds(kind)
+
+
+def test_errors_come_out_of_other_processes() -> None:
+    """Each can be pickled, with all that it has: a pool of processes waits without end for one that cannot."""
+    found = set(kinds(VbnfsError))
+    assert {QueryError, UnknownColumnError} <= found
+    for kind in found:
+        error = (
+            kind("what is wrong", remedy="what helps") if issubclass(kind, StorageError) else kind("what is wrong")
+        )
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.remedy) == (kind, "what is wrong", error.remedy)
+        assert vars(again) == vars(error)

@@ -22,6 +22,8 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts
+from tests.open_files import open_files
+from tests.waiting import until
 from vbnfs.access import door
 from vbnfs.api import reading
 from vbnfs.api.connection import Parts
@@ -127,6 +129,31 @@ def test_what_is_evicted_while_it_is_open(dataset: vbnfs.Dataset, server: FakeS3
     assert opened.read_at(SIZE - 10, 10) == DATA[SIZE - 10 : SIZE]
     dataset._connection.run(forget_deleted)
     assert opened.read() == DATA[:]
+
+
+def test_what_is_closed_has_no_files(server: FakeS3Server) -> None:
+    """No file of the cache stays open, and nothing that waits for connections, also while no garbage is collected."""
+    config = vbnfs.Dataset(endpoint_url=server.endpoint_url).config
+
+    def open_now() -> list[str]:
+        found = [one.partition(" ")[2] for one in open_files(collects=False)]
+        return sorted(one for one in found if one.startswith(("anon_inode", str(config.cache_dir))))
+
+    def use(*, closes: bool) -> None:
+        dataset = vbnfs.Dataset(endpoint_url=server.endpoint_url)
+        dataset.file(PATH).open().read_at(0, 10)
+        if closes:
+            dataset.close()
+
+    gc.disable()
+    try:
+        use(closes=True)  # which begins what the process has once
+        before = open_now()
+        for closes in (True, False):
+            use(closes=closes)
+        until(lambda: open_now() == before, seconds=60)
+    finally:
+        gc.enable()
 
 
 async def forget_deleted(parts: Parts) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -24,6 +25,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_places, open_contents
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_blocks import ContentBlocks
+from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
 from vbnfs.cache.inventory import CachedContent, scan
 from vbnfs.cache.stock import Stock
@@ -389,7 +391,8 @@ def test_starting_looks_at_nothing_and_a_read_at_its_content_only(tmp_path: Path
     _looked_at = looked_at = []
     try:
         cache = make(tmp_path)
-        assert looked_at == [f"open {name}" for name in ("/", *tmp_path.parts[1:], ".")]  # none can be replaced
+        way = ("/", *tmp_path.parts[1:], ".", "/proc/self/mountinfo")
+        assert looked_at == [f"open {name}" for name in way]  # none can be replaced
         looked_at.clear()
         assert cache.read(A, ByteRange(0, 10)) == SMALL[:10]
     finally:
@@ -655,3 +658,32 @@ def test_a_disk_that_takes_writes_again(tmp_path: Path) -> None:
         assert cache.put(content, 1, bytes(BLOCK_BYTES)) == 0
         remount(tmp_path, "rw")
         assert cache.put(content, 1, bytes(BLOCK_BYTES)) == BLOCK_BYTES
+
+
+def test_what_another_host_has_deleted_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ESTALE (open(2) on NFS) of an open content is a miss, and what comes then is kept in a new one."""
+    cache = make(tmp_path)
+    put_all(cache, A, SMALL)
+    read, write = ContentFile.read, ContentFile.write
+    stale = [cache._open.known(A)]
+
+    def check(file: ContentFile) -> None:
+        if file in stale:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def read_stale(file: ContentFile, *arguments: Any, **options: Any) -> Any:
+        check(file)
+        return read(file, *arguments, **options)
+
+    def write_stale(file: ContentFile, *arguments: Any) -> None:
+        check(file)
+        write(file, *arguments)
+
+    monkeypatch.setattr(ContentFile, "read", read_stale)
+    monkeypatch.setattr(ContentFile, "write", write_stale)
+    assert cache.put(A, 0, SMALL) == len(SMALL)
+    assert cache.read(A, ByteRange(0, len(SMALL))) == SMALL
+    stale.append(cache._open.known(A))
+    assert cache.read(A, ByteRange(0, len(SMALL))) is None
+    assert cache.read(A, ByteRange(0, len(SMALL))) == SMALL
+    assert cache.failure is None

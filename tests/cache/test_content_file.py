@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from tests.fakes.disks import memory_disk
 from tests.open_files import open_files
 from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
-from vbnfs.cache import content_file
+from vbnfs.cache import content_blocks, content_file
 from vbnfs.cache.block_checks import BlockChecks, DamagedBlockError, WrongDigestError
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, FORMAT, HEADER_BYTES, Shape
 from vbnfs.cache.content_folder import DATA as DATA_FILE
 from vbnfs.cache.digests import DigestSet
-from vbnfs.host import mapping
+from vbnfs.host import mapping, own_folders
 from vbnfs.host.places import Anchor, Place, file_at
 from vbnfs.objects import ByteRange
 
@@ -878,3 +878,61 @@ def test_threads_read_and_write_one_content(tmp_path: Path) -> None:
     for index in range(16):
         cached.write(index, data[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES])
     assert cached.read(ByteRange(0, len(data))) == data
+
+
+class TestOtherHosts:
+    """A content on a file system that other hosts have, too."""
+
+    @pytest.fixture(autouse=True)
+    def as_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Which file system it is says mountinfo."""
+        monkeypatch.setattr(own_folders, "is_shared", lambda path: True)
+
+    def test_bytes_are_at_the_server_before_their_record(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The bytes are pushed when they are written, and each record with its write: O_DSYNC."""
+        pushed: list[tuple[int, int, bool]] = []
+        cached = ContentFile.create(
+            file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=len(DATA), may_map=False
+        )
+
+        def push(descriptor: int, offset: int, length: int) -> None:
+            pushed.append((offset, length, cached.holds(0)))
+
+        monkeypatch.setattr(content_blocks, "push_data", push)
+        cached.write(0, DATA[:BLOCK_BYTES])
+        assert pushed == [(0, BLOCK_BYTES, False)]
+        assert cached.holds(0)
+        assert list(cached.recorded()) == [0]
+        flags = Path(f"/proc/self/fdinfo/{cached.writable.files.checksums}").read_text()  # type: ignore[union-attr]
+        assert int(flags.split("flags:")[1].split()[0], 8) & os.O_DSYNC
+
+    def test_what_memory_shows_is_read_again_before_it_counts_as_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The pages of a block may be of before another host wrote it. One that is wrong at the server is damaged."""
+        cached = ContentFile.create(
+            file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=len(DATA), may_map=False
+        )
+        cached.write(0, DATA[:BLOCK_BYTES])
+        read_at, are_stale = content_file.read_at, [True]
+
+        def read(descriptor: int, size: int, offset: int) -> bytes:
+            return bytes(size) if are_stale and size == BLOCK_BYTES else read_at(descriptor, size, offset)
+
+        def forget(descriptor: int, offset: int = 0, length: int = 0) -> None:
+            if (offset, length) == (0, BLOCK_BYTES):
+                are_stale.clear()
+
+        monkeypatch.setattr(content_file, "read_at", read)
+        monkeypatch.setattr(content_file, "forget_pages", forget)
+        assert cached.read(ByteRange(0, 4)) == DATA[:4]
+        assert not are_stale
+        monkeypatch.setattr(content_file, "forget_pages", lambda *_: None)
+        again = ContentFile.open(file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=len(DATA), may_map=False)
+        assert again is not None
+        are_stale.append(True)
+        with pytest.raises(DamagedBlockError):
+            again.read(ByteRange(0, 4))
+        assert again.read(ByteRange(0, 4)) is None

@@ -21,11 +21,13 @@ from vbnfs.cache import content_folder, evicting, eviction, reserve
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
+from vbnfs.cache.evicting import no_eviction
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, take_over_size
 from vbnfs.cache.histories import EVICTED, Evicted, read_history, recall_evicted, remember_evicted, write_history
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.cache.pins import Pin, PinnedFile, pin_names, store_pin
+from vbnfs.host import own_folders
 from vbnfs.host.atomic import lock_new_folder
 from vbnfs.host.disk_space import DiskSpace
 from vbnfs.host.folders import Folder
@@ -203,6 +205,45 @@ def test_where_there_are_no_locks_new_folders_go_by_age(tmp_path: Path, monkeypa
     os.utime(future, (time.time() - 3700,) * 2)
     assert len(list(scan(tmp_path))) == 1
     assert not future.exists()
+
+
+@pytest.fixture
+def as_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is on a file system that other hosts may have."""
+    monkeypatch.setattr(own_folders, "is_shared", lambda path: True)
+
+
+@pytest.mark.usefixtures("as_shared")
+def test_where_hosts_are_the_servers_clock_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lock of a folder is believed there. What is old goes, by the clock of the files: ours may be far ahead."""
+    above = add_content(tmp_path, "ab12", 10, used=1).parent
+    old, young = (above / f".new-{name}" for name in ("old", "young"))
+    for folder, age in ((old, 7200), (young, 60)):
+        add_file(folder, DATA, 10, used=1)
+        os.utime(folder, (time.time() - age,) * 2)
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    assert [one.content_id for one in scan(tmp_path)] == ["ab12"]
+    assert [path.exists() for path in (old, young)] == [False, True]
+
+
+@pytest.mark.usefixtures("as_shared")
+def test_where_hosts_are_one_evicts_by_a_mark(tmp_path: Path) -> None:
+    """A mark of another host keeps this one from evicting, until it is old; it is no lock, and goes at the end."""
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    mark = tmp_path / "claims-v1" / ".evicting"
+    mark.parent.mkdir()
+    mark.symlink_to("elsewhere/boot/1/2/3#4")
+    evictor = make(tmp_path, 2 * MIB)
+    assert not evictor.scan_and_evict()
+    with no_eviction(folder_at(tmp_path / "none")):  # a cache that is not there yet
+        pass
+    long_ago = time.time() - 3600
+    os.utime(mark, (long_ago, long_ago), follow_symlinks=False)
+    assert evictor.scan_and_evict()
+    assert names(tmp_path) == ["ab3"]
+    assert not mark.is_symlink()
 
 
 def test_a_file_with_which_a_dead_process_tried_the_disk_is_deleted(tmp_path: Path) -> None:

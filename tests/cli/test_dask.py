@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from distributed import Client
+from distributed import Client, Worker
 
 from tests.api.release import LFP, UNITS, serving
 from tests.dask.clusters import in_this_process
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
-from tests.fixtures_mount import run_vbnfs
+from tests.fixtures_mount import run_vbnfs, until
 from vbnfs.cli.main import cli
 from vbnfs.dask import worker
 from vbnfs.errors import CacheError, ClusterError, UsageError
@@ -98,7 +98,11 @@ def test_no_room(address: str) -> None:
         (["--every-node"], UsageError, "add --dask SCHEDULER"),
         (["--dask-wait", "3"], UsageError, "add --dask SCHEDULER"),
         (["--dask", "x", "--pin"], UsageError, "leave --pin and --record out"),
-        (["--dask", "no/scheduler.json"], ClusterError, "no such scheduler file: start a scheduler with --scheduler"),
+        (
+            ["--dask", "no/scheduler.json", "--dask-wait", "0"],
+            ClusterError,
+            "no such scheduler file: start a scheduler with --scheduler",
+        ),
         (["--dask", "other://x"], ClusterError, "other://x: no Dask scheduler answers there: unknown address scheme"),
     ],
 )
@@ -109,19 +113,21 @@ def test_what_is_refused(server: FakeS3Server, arguments: list[str], kind: type[
     assert message in str(done.exception)
 
 
-@pytest.mark.slow
-def test_a_scheduler_file(address: str, client: Client, tmp_path: Path) -> None:
-    """The command finds the scheduler by its file; the exit status and the last line are as without a cluster."""
-    (tmp_path / "scheduler.json").write_text(json.dumps({"address": address}))
-    done = run_vbnfs("prefetch", UNITS, "--dask", tmp_path / "scheduler.json")
-    assert (done.returncode, done.stdout[:17]) == (0, "1 of 1 files good"), done.stderr
-    assert done.stderr.splitlines() == ["vbnfs: 0.5.0: 1 file, 116 B"]
+def test_without_dask(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Dask is not installed, the message says how to install it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    done = invoke("verify", "--dask", address)
+    assert isinstance(done.exception, ClusterError)
+    assert str(done.exception) == "--dask needs Dask, here and on the workers: pip install 'vbnfs[dask]'"
+
+
+def threads_at_work(dask_worker: Worker) -> int:
+    return len(dask_worker.active_threads)
 
 
 @pytest.mark.slow
-def test_ctrl_c(address: str, server: FakeS3Server) -> None:
+def test_ctrl_c(address: str, client: Client, server: FakeS3Server) -> None:
     """Ctrl-C ends the tasks on the workers, and says how to go on; what was fetched is kept."""
-    assert run_vbnfs("prefetch", UNITS, "--dask", address).returncode == 0
     gate = threading.Event()
     server.behaviours.append(for_kind("get_range", held(gate)))
     before = server.count("get_range")
@@ -133,12 +139,14 @@ def test_ctrl_c(address: str, server: FakeS3Server) -> None:
         _, errors = command.communicate(timeout=60)
     assert (command.returncode, "run the same command again" in errors) == (130, True), errors
     assert len(worker._stopped) == tokens + 1
+    until(lambda: set(client.run(threads_at_work).values()) == {0}, seconds=60)  # though S3 is still silent
     server.behaviours.clear()
     gate.set()
     done = run_vbnfs("prefetch", "--sessions", "all", "--dask", address)
     assert (done.returncode, "files good" in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.slow
 def test_commands_import_no_dask(server: FakeS3Server) -> None:
     """Without `--dask` a command imports neither Dask nor what works with it."""
     script = "import sys, vbnfs.cli.main as m\ntry:\n    m.main()\nfinally:\n    print(*sys.modules)"

@@ -163,6 +163,8 @@ def test_forms(server: FakeS3Server, tmp_path: Path) -> None:
         "ecephys_session_id,behavior_session_id,mouse_id,sex,experience_level,prior_exposures,file_id,files"
     )
     assert [line.split(",")[5] for line in text.splitlines()[1:]] == ["12", "", "0"]
+    one = printed("sessions", "--columns", "ecephys_session_id", "--csv")
+    assert one.splitlines() == ["ecephys_session_id", *(line.split(",")[0] for line in text.splitlines()[1:])]
     as_csv = pd.read_csv(io.StringIO(text))
     assert as_csv.astype(object).where(as_csv.notna(), None).to_dict("records") == rows("sessions")
     file = tmp_path / "units.parquet"

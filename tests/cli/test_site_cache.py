@@ -1,10 +1,12 @@
 """`vbnfs site-cache`: what it writes, and what it refuses. tests/scenarios/site has it run."""
 
+import socket
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.fixtures_mount import run_vbnfs
 from vbnfs.cli.main import cli
 
 
@@ -45,13 +47,59 @@ def test_what_nginx_could_not_take(words: list[str], reason: str) -> None:
     assert "worker_processes" not in done.output
 
 
+def test_metrics() -> None:
+    """Without the option nothing is logged; with it each slice is, to an address of this machine's own alone."""
+    plain, counted = run("nginx").output, run("nginx", "--metrics", "9465").output
+    assert "access_log off;" in plain
+    assert "stub_status;" in plain
+    assert "access_log syslog:server=127.0.0.1:9465,nohostname,tag=vbnfs slices if=" in counted
+    assert "proxy_pass http://127.0.0.1:9465/metrics;" in counted
+    done = run("nginx", "--metrics", "10.1.2.3:9465")
+    assert done.exit_code == 2
+    assert "at no address but this machine's own" in done.output
+
+
+def test_traffic_server(tmp_path: Path) -> None:
+    """Its files name each other by their folder, and stand before the dataset's bucket, by checked TLS."""
+    done = run("trafficserver", tmp_path / "site", "--allow", "10.1.0.0/16", "--size", "1G", "--slice", "512K")
+    files = {Path(name).name: Path(name).read_text() for name in done.output.split()}
+    bucket = "visual-behavior-neuropixels-data"
+    assert f"map /{bucket}/ https://{bucket}.s3.us-west-2.amazonaws.com/ " in files["remap.config"]
+    assert "--blockbytes=524288" in files["remap.config"]
+    assert f"sysconfdir: {tmp_path / 'site'}\n" in files["runroot.yaml"]
+    assert files["storage.config"] == f"/var/cache/vbnfs-site-cache {1 << 30}\n"
+    assert "      - 10.1.0.0/16\n" in files["ip_allow.yaml"]
+    assert "verify.server.policy STRING ENFORCED" in files["records.config"]
+    for words in ([tmp_path / "site", "--directory", "/a b"], [tmp_path / "a b"]):
+        refused = run("trafficserver", *words)
+        assert "Traffic Server's configuration cannot have ' '" in str(refused.exception)
+
+
 def test_units_and_compose(tmp_path: Path) -> None:
     """Units name nginx and its configuration; a timer has S3's addresses looked up again, as a container has."""
-    done = run("units", tmp_path / "units", "--nginx", "/opt/nginx")
-    names = ["vbnfs-site-cache.service", "vbnfs-site-cache-reload.service", "vbnfs-site-cache-reload.timer"]
-    assert done.output.split() == [str(tmp_path / "units" / name) for name in names]
-    service = (tmp_path / "units" / names[0]).read_text()
+    done = run("units", tmp_path / "units", "--nginx", "/opt/nginx", "--vbnfs", "/opt/vbnfs")
+    names = ["-metrics.service", ".service", "-reload.service", "-reload.timer"]
+    assert done.output.split() == [str(tmp_path / "units" / f"vbnfs-site-cache{name}") for name in names]
+    counting, service = (Path(name).read_text() for name in done.output.split()[:2])
     assert "ExecStart=/opt/nginx -c /etc/vbnfs-site-cache.conf" in service
+    assert "ExecStart=/opt/vbnfs site-cache metrics --listen 127.0.0.1:9465\n" in counting
     assert "kill -HUP 1" in run("compose").output
     (tmp_path / "file").write_text("")
     assert "Not a directory" in str(run("units", tmp_path / "file" / "x").exception)
+
+
+def test_metrics_of_an_address_that_is_taken() -> None:
+    """Where another program listens, the command ends and says which option is to be another one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        done = run_vbnfs("site-cache", "metrics", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 1
+    assert "Address already in use; choose another --listen" in done.stderr
+    assert "docs/troubleshooting.md" in done.stderr
+
+
+def test_slices_that_traffic_server_does_not_take(tmp_path: Path) -> None:
+    """It is said before anything is written."""
+    done = run("trafficserver", tmp_path / "site", "--slice", "129M")
+    assert "Traffic Server's slices have 128M at the most" in str(done.exception)
+    assert not (tmp_path / "site").exists()

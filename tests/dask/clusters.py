@@ -61,6 +61,8 @@ class Killer:
         if self.killed or self._server.count("get_range") == self._before:
             return
         busy = [address for address, keys in self._client.processing().items() if keys]
+        if not busy:
+            return
         for address, pid in self._client.run(os.getpid, workers=busy[:1]).items():
             os.kill(pid, signal.SIGKILL)
             self.killed.append(address)

@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from dask_jobqueue import SLURMCluster
 
 from tests.api.release import SESSION_ID, serving
 from tests.code_blocks import blocks_of
@@ -33,3 +34,19 @@ def test_the_guide_of_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (first, second, failed, last) == ("['good']", "['good']", "0", f"[{SESSION_ID}] []")
     assert table[0].split() == ["spikes", "early"]
     assert table[-1].split() == [str(SESSION_ID), "1000", "20"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipe_of_slurm() -> None:
+    """dask-jobqueue makes a job of the page's recipe in which workers have the node's own disk for their cache."""
+    [recipe] = [block.code for block in blocks_of(DOCUMENT) if block.language == "py"]
+    made, scaled, _ = recipe.partition("cluster.scale(jobs=16)")
+    assert scaled
+    names: dict[str, SLURMCluster] = {}
+    exec(made.replace("cores=8", 'cores=8, scheduler_options={"dashboard": False}'), names)
+    with names["cluster"] as cluster:
+        lines = cluster.job_script().splitlines()
+    assert {"#SBATCH --cpus-per-task=8", "#SBATCH -t 04:00:00", "export VBNFS_CACHE_DIR=$TMPDIR/vbnfs"} <= {*lines}
+    [worker_line] = [line for line in lines if "dask_worker" in line]
+    assert "--nworkers 2" in worker_line
+    assert "--local-directory $TMPDIR" in worker_line

@@ -138,6 +138,8 @@ def test_the_folder_of_the_cache() -> None:
     """A folder that is refused, or cannot be made, needs doing; one on another host's disk is a note."""
     assert levels(list(disk.decide_folder(DISK))) == [Level.GOOD]
     assert levels(list(disk.decide_folder(replace(DISK, is_local=False, file_system="nfs4")))) == [Level.NOTE]
+    late = list(disk.decide_folder(replace(DISK, is_local=False, is_seen_late=True)))
+    assert (levels(late), "nocto" in late[1].text) == ([Level.NOTE, Level.NOTE], True)
     none_yet = replace(DISK, stored=None, parent=Path("/home/me"))
     [may_be] = disk.decide_folder(none_yet)
     assert (may_be.level, "the first mount makes it" in may_be.text) == (Level.GOOD, True)

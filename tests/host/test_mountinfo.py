@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vbnfs.errors import MountError
 from vbnfs.host import mountinfo
-from vbnfs.host.mountinfo import MountEntry, absolute, find_mount, is_local, parse_mountinfo
+from vbnfs.host.mountinfo import MountEntry, absolute, all_mounts, find_mount, is_local, is_shared, parse_mountinfo
 
 LINE = r"61 29 0:45 / /home/me/my\040data\134 ro,nosuid shared:5 - fuse.vbnfs a\011b ro,user_id=1000,group_id=1000"
 
@@ -75,3 +75,7 @@ def test_what_is_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: st
     table.write_text(f"1 0 0:1 / / rw - ext4 /dev/root rw\n2 1 0:2 / {tmp_path} rw - {kind} host:/export rw\n")
     monkeypatch.setattr(mountinfo, "_MOUNTINFO", table)
     assert is_local(tmp_path / "cache") is expected
+    assert is_shared(tmp_path / "cache") is not expected
+    assert all_mounts()[-1].options == {"rw"}
+    monkeypatch.setattr(mountinfo, "_MOUNTINFO", tmp_path / "none")  # another system
+    assert not is_shared(tmp_path / "cache")

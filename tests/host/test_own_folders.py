@@ -1,5 +1,6 @@
 """Folders that nobody else can write or replace: what may be above them, and what may not."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from tests.host.folders import NOBODY, make
 from vbnfs.errors import CacheError
+from vbnfs.host import own_folders
 from vbnfs.host.own_folders import open_own
 
 USERS, DAEMON = 100, 1  # DAEMON: a user whose group bears its name
@@ -136,3 +138,22 @@ def test_in_a_namespace_that_does_not_know_all_users(open_path: Path, mode: int,
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == bool(message), done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.root
+def test_a_server_that_keeps_root_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's cache on a server that takes root for nobody (root_squash) is refused with what to do instead."""
+    monkeypatch.setattr(own_folders, "is_shared", lambda path: True)
+    theirs = make(tmp_path / "theirs", 0o700, NOBODY, NOBODY)
+    with pytest.raises(CacheError, match=r"root may not use it: .*\(root_squash\); run vbnfs as the user"):
+        check(theirs)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(CacheError, match="root_squash"):
+        check(tmp_path / "new")
+    monkeypatch.setattr(own_folders, "is_shared", lambda path: False)
+    with pytest.raises(PermissionError):
+        check(tmp_path / "new")

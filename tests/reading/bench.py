@@ -15,9 +15,11 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.host_claims import HostClaims
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.structure_index import StructureIndex
 from vbnfs.cache.verdicts import Verdicts
+from vbnfs.host.places import folder_at
 from vbnfs.link import Link
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -115,6 +117,7 @@ async def bench(
     keeps_blocks: bool = True,
     memory_bytes: int = 256 * MIB,
     locks_may_wait: bool = False,
+    has_other_hosts: bool = False,
     mirror_client: MemoryClient | None = None,
     limit: RateLimit | None = None,
     on_stored: Callable[[Set[Content]], None] = lambda contents: None,
@@ -137,8 +140,10 @@ async def bench(
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
-            claims = Claims(cache.directory / "test")
-            others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
+            links = folder_at(directory) / "claims-v1/test"
+            claims = HostClaims(links) if has_other_hosts else Claims(cache.directory / "test")
+            may_wait = locks_may_wait or has_other_hosts
+            others = SharedFetches(claims, cache, may_wait=may_wait, metrics=metrics)
             verdicts = Verdicts(directory, scope="test")
             writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(

@@ -18,6 +18,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.host_claims import HostClaims
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -28,12 +29,14 @@ DATA = random.Random(8).randbytes(40 * BLOCK_BYTES + 1)
 
 
 async def several(
-    stack: AsyncExitStack, directory: Path, count: int, *, locks_may_wait: bool = False
+    stack: AsyncExitStack, directory: Path, count: int, *, locks_may_wait: bool = False, has_other_hosts: bool = False
 ) -> tuple[MemoryClient, list[Bench], Content]:
     """Mounts that share a cache directory and a server, and a content."""
     client = MemoryClient(MemoryStore())
     floors = [
-        await stack.enter_async_context(bench(directory, client=client, locks_may_wait=locks_may_wait))
+        await stack.enter_async_context(
+            bench(directory, client=client, locks_may_wait=locks_may_wait, has_other_hosts=has_other_hosts)
+        )
         for _ in range(count)
     ]
     return client, floors, floors[0].add("a", DATA)
@@ -189,10 +192,13 @@ async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert 3 <= client.count() <= 4
 
 
-async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
-    """On a network file system the event loop asks for no lock; the outcome is the same."""
+@pytest.mark.parametrize("has_other_hosts", [False, True])
+async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path, has_other_hosts: bool) -> None:
+    """Where a lock, or a link, may wait for the network, the loop asks for none; the outcome is the same."""
     async with AsyncExitStack() as stack:
-        client, floors, content = await several(stack, tmp_path, 3, locks_may_wait=True)
+        client, floors, content = await several(
+            stack, tmp_path, 3, locks_may_wait=True, has_other_hosts=has_other_hosts
+        )
         client.fail_when(lambda request: TransportError("reset") if is_first(client, request) else None)
         with pytest.raises(StorageError):
             await floors[0].source.get(content, [0])
@@ -200,6 +206,24 @@ async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
             for floor in floors:
                 readers.start_soon(read_all, floor, content)
         assert client.sent_bytes == len(DATA)
+
+
+async def test_a_host_that_gets_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the one that has claimed a block gives others back, it is slow, and is waited for; then it hangs."""
+    monkeypatch.setattr(other_processes, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(other_processes, "_MOST_PATIENCE_SECONDS", 0.1)
+    pulses = iter(range(8))  # so often it is seen to get on: eight times as long as patience would last
+    monkeypatch.setattr(HostClaims, "pulse", lambda *_: ("process", next(pulses, 7.0)))
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2, has_other_hosts=True)
+        gate = client.hold(lambda request: client.count() <= 1)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(one.source.get, content, [7])
+            await gate.wait_arrived()
+            await other.source.get(content, [7])
+            assert next(pulses, None) is None
+            gate.open()
+        assert client.count() == 2
 
 
 async def test_claims_are_given_back_before_readers_get_the_failure(

@@ -30,7 +30,7 @@ EXAMPLES: list[object] = [
     Setup("1.0", Trust(b"-----BEGIN", "/etc/ssl (SSL_CERT_DIR)"), None, 4),
     Setup("1.0", Trust(), Proxy("http", "proxy", 3128, "HTTPS_PROXY", b"n\xe4me", b"\0"), 4),
     Begin(7, GET, StorePlan("content", 100, 0, b"\0\xff" * 8), 3),
-    Begin(7, GET, StorePlan("content", 100, 0, None), 3),
+    Begin(7, GET, StorePlan("content", 100, 0, None, are_shared=True), 3),
     Begin(7, GET, None, 3),
     Taken(7, 1 << 40), End(7), Ping(), Ready(), Ended(7), Retired(), Pong(),
     Said("info", "an event", {"reason": "one\nline", "": "\0"}),

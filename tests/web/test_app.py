@@ -1,9 +1,11 @@
 """What the views answer, without a browser."""
 
 import hashlib
+import re
 import tomllib
 from importlib.resources import files
 
+from tests.waiting import until
 from tests.web.conftest import Visit
 
 
@@ -42,3 +44,36 @@ def test_scripts_of_others_are_those_of_the_list(visit: Visit) -> None:
             data = (place / name).read_bytes()
             assert hashlib.sha256(data).hexdigest() == digest
             assert f"{one['version']}".encode() in data or one["is_unmarked"]
+
+
+def test_sessions_are_found_by_values_and_queries(visit: Visit) -> None:
+    """Filters stand in the address; what is found, and the query of it, stand in the page."""
+    answer = visit.browser.get("/sessions")
+    assert answer.status_code == 200
+    assert "2 sessions" in answer.text
+    found = visit.browser.get("/sessions", params={"query": "experience_level == 'Novel'"})
+    assert "1 session<" in found.text
+    assert "1044385384" in found.text
+    assert "1044594870" not in found.text
+
+
+def test_a_query_that_is_wrong(visit: Visit) -> None:
+    """The page says what is wrong with it, and keeps what was typed."""
+    answer = visit.browser.get("/sessions", params={"query": "experience_levell == 'Novel'"})
+    assert answer.status_code == 200
+    assert "near it: experience_level" in answer.text
+    assert 'value="experience_levell == &#39;Novel&#39;"' in answer.text
+
+
+def test_what_is_picked_is_fetched(visit: Visit) -> None:
+    """A plan says how much it is, and begins nothing; its button begins a job, which ends with all files checked."""
+    plan = visit.browser.post("/plan", data={"session": "1044385384", "lfp": "yes"})
+    assert "2 files" in plan.text
+    assert visit.house.jobs.all() == []
+    places = re.findall(r'name="place" value="([^"]+)"', plan.text)
+    visit.browser.post("/jobs", data={"place": places})
+    until(lambda: not visit.house.jobs.all()[0].is_running)
+    [job] = visit.house.jobs.all()
+    assert (job.is_failed, job.outcome) == (False, "2 files here, and checked")
+    assert "2 files here, and checked" in visit.browser.get("/jobs").text
+    assert visit.house.dataset.session(1044385384).file.local_path is not None

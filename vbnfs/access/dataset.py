@@ -28,14 +28,18 @@ from vbnfs.access.opening import (
     make_reading_client,
     scope_of,
 )
+from vbnfs.cache import host_claims
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.host_claims import HostClaims
 from vbnfs.cache.structure_index import StructureIndex
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.host.mountinfo import is_shared
+from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
@@ -77,8 +81,7 @@ class Dataset:
         """The blocks that the disk does not have. `keeping` runs and closes its writer."""
         config, cache = self.config, self.cache
         client, paced = make_reading_client(config, self.link, self.metrics)
-        claims = Claims(cache.directory / scope_of(config))
-        others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=self.metrics)
+        others = SharedFetches(self._claims(), cache, may_wait=not cache.is_local, metrics=self.metrics)
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
         proof, sinks = Proof(self.digests), Sinks(cache, evictor)
@@ -86,6 +89,13 @@ class Dataset:
         return BlockSource(
             sources, writer, others, nursery=nursery, connections=paced, memory=memory, limit=self.limit
         )
+
+    def _claims(self) -> Claims | HostClaims:
+        """By locks; where other hosts may use the cache, too, by links."""
+        config = self.config
+        if is_shared(config.cache_dir):
+            return HostClaims(folder_at(config.cache_dir) / host_claims.FORMAT / scope_of(config))
+        return Claims(self.cache.directory / scope_of(config))
 
     def make_evictor(self) -> Evictor:
         """What makes room for what this process writes to the cache."""

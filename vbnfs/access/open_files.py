@@ -56,6 +56,7 @@ async def open_files(versions: Versions) -> AsyncIterator["OpenFiles"]:
             yield files
         finally:
             files.close()
+            noticed.clear()  # it refers to what refers to it: else only a full garbage collection closes the cache
 
 
 class OpenFiles:

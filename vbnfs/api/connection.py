@@ -24,6 +24,8 @@ from vbnfs.logs import log_by_python
 
 Result = TypeVar("Result")
 
+CLOSED: Final = "the dataset was closed by another thread while this one used it"
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -82,7 +84,7 @@ class Connection:
                 return parts.run_showing(show, work, parts.value, *arguments)
         except Exception as error:
             if self._open is None or self._open[2] is not parts:
-                raise ValueError("the dataset was closed by another thread while this one used it") from error
+                raise ValueError(CLOSED) from error
             raise
 
     def soon(self, function: Callable[[], object]) -> None:

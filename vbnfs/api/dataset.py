@@ -17,7 +17,7 @@ from vbnfs.api.files import File
 from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
-from vbnfs.api.settings import Settings, texts_of
+from vbnfs.api.settings import Settings, texts_of, with_names
 from vbnfs.api.version import Session, Version
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
 from vbnfs.config.settings import Config
@@ -47,6 +47,7 @@ class Dataset:
     (1000,)
     """
 
+    @with_names
     def __init__(
         self, name: str | None = None, *, config_file: str | Path | None = None, **settings: Unpack[Settings]
     ) -> None:

@@ -14,7 +14,8 @@ from typing import Final
 
 import trio
 
-from vbnfs.api.connection import Connection, Parts
+from vbnfs.api.connection import CLOSED, Connection, Parts
+from vbnfs.api.small_reads import MOST_BYTES, SmallReads, Window
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.errors import StorageError
 from vbnfs.hdf5.signature import SIGNATURE
@@ -44,6 +45,11 @@ class Here:
     is_whole: bool
     answered: AnsweredReads = field(default_factory=AnsweredReads)
 
+    def check_is_of(self, parts: Parts) -> None:
+        """Raises `ValueError` where another thread has closed the dataset meanwhile, and opened it again."""
+        if self.parts is not parts:
+            raise ValueError(CLOSED)
+
     def note(self, start: int, stop: int) -> bool:
         """A read was answered; whether the event loop's reader should hear of it and others now."""
         return not self.is_whole and self.answered.add(start, stop)
@@ -63,6 +69,8 @@ class Reading:
         self._here: Here | None = None
         self._opening = LockOfProcess()
         self._expecting: Here | None = None  # that has its structure come
+        self._small = SmallReads()
+        self._window: Window | None = None
 
     def read(self, offset: int, size: int) -> bytes:
         """A range of the content, which is not empty."""
@@ -79,6 +87,8 @@ class Reading:
         here = self.now()
         if offset == 0 and len(buffer) == len(SIGNATURE):
             self.expect_structure()
+        if self._copy_small(here, buffer, offset):
+            return
         for start in range(0, len(buffer), _PIECE_BYTES):
             piece, at = buffer[start : start + _PIECE_BYTES], offset + start
             if here.local.read_into(piece, at):
@@ -86,6 +96,28 @@ class Reading:
             else:
                 came = self.connection.run(_bring, here, ByteRange(at, at + len(piece)))
                 self.take(here, piece, at, came)
+
+    def copy(self, buffer: memoryview, offset: int) -> bool:
+        """Fill a small buffer if its bytes are those of the block in which small reads go on."""
+        window = self._window
+        return window is not None and len(buffer) <= MOST_BYTES and window.copy(buffer, offset)
+
+    def _copy_small(self, here: Here, buffer: memoryview, offset: int) -> bool:
+        """The same, of a block that small reads have come to; False: it is another read, or its block is not here."""
+        if (before := self._window) is not None:
+            self._window = None
+            self._note(here, before.first, before.last)
+        if not self._small.goes_on(offset, len(buffer)):
+            return False
+        start = offset - offset % BLOCK_BYTES
+        stop = min(start + BLOCK_BYTES, self._content.size_bytes)
+        data = here.local.read(start, stop - start)
+        if data is None:
+            return False
+        window = Window(start, stop, memoryview(data), offset, offset)
+        window.copy(buffer, offset)
+        self._window = window
+        return True
 
     def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of ranges within the content. What is lacking comes in waves."""
@@ -243,19 +275,24 @@ async def _open(parts: Parts, content: Content) -> Here:
 
 
 async def _bring(parts: Parts, here: Here, wanted: ByteRange) -> Blocks:
+    here.check_is_of(parts)
     here.hand_on()
     return await here.reader.bring([wanted])
 
 
 async def _bring_all(parts: Parts, wave: Mapping[_Ranges, Sequence[int]]) -> None:
+    for work in wave:
+        work.here.check_is_of(parts)
     async with trio.open_nursery() as nursery:
         for work, blocks in wave.items():
             nursery.start_soon(work.bring, blocks)
 
 
 async def _read(parts: Parts, here: Here, wanted: ByteRange) -> bytes | memoryview:
+    here.check_is_of(parts)
     return await here.quiet.read(wanted.start, len(wanted))
 
 
 async def _expect_structure(parts: Parts, here: Here) -> None:
+    here.check_is_of(parts)
     await parts.files.expect_structure(here.reader)

@@ -121,7 +121,7 @@ class RemoteFile(io.RawIOBase):
         view = writable(buffer)
         with self._lock():
             count = min(len(view), max(0, self._size - self._position))
-            if count:
+            if count and not self._reading.copy(view[:count], self._position):
                 with as_os_errors(self.name):
                     self._reading.read_into(view[:count], self._position)
             self._position += count

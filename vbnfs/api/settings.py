@@ -4,9 +4,10 @@ All others are of mounts. They are taken, too, and change nothing.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
 from numbers import Real
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.config.sources import text_of_value
@@ -15,6 +16,7 @@ from vbnfs.suggestions import hint
 
 Place: TypeAlias = str | os.PathLike[str]
 Size: TypeAlias = int | str  # bytes, or as `200G`
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Settings(TypedDict, total=False):
@@ -47,6 +49,18 @@ class Settings(TypedDict, total=False):
     silence_timeout: float | str | None
     refresh: float | str | None
     offline: bool | str | None
+
+
+def with_names(function: Function) -> Function:
+    """Have `help()`, and Tab in notebooks, show the settings by their names: a function takes `**settings`."""
+    own = signature(function)
+    first = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+    named = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in get_type_hints(Settings).items()
+    ]
+    function.__dict__["__signature__"] = own.replace(parameters=[*first, *named])
+    return function
 
 
 def texts_of(settings: Settings) -> dict[str, str]:

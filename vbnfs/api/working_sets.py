@@ -14,7 +14,7 @@ import trio
 from vbnfs.access import citing
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.differences import Report, make_report
-from vbnfs.access.fetching import choose, fetch
+from vbnfs.access.fetching import Plan, choose, fetch, plan_of
 from vbnfs.access.pinning import Holder, PinRow, in_its_version, pin_rows, take_away
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.recorded import read_record
@@ -95,6 +95,19 @@ async def _bring(
     for portion in target.portions:
         await parts.files.check(portion.content)
     return outcome
+
+
+def plan(connection: Connection, wanted: Wanted, in_version: str | None, *, is_pin: bool = False) -> Plan:
+    """What fetching would do: bytes, time, room. Raises what finding the files raises."""
+    with as_os_errors("prefetch"):
+        return connection.run(_plan, wanted.check(), in_version, is_pin)
+
+
+async def _plan(parts: Parts, wanted: Wanted, in_version: str | None, is_pin: bool) -> Plan:
+    where = _place(parts, in_version)
+    async with parts.files.judging(where, trusts=True) as work:
+        target = await choose(wanted, open_tables(parts), _versions(parts, where.config), work)
+        return await plan_of(where, target, is_pin=is_pin)
 
 
 def unpin(connection: Connection, names: Sequence[str]) -> None:

@@ -4,9 +4,10 @@ What is below a cache directory, and how it is read, says stored_blocks.py. A co
 block of it proves damaged. Blocks that are not here may be in other places (behind.py).
 """
 
+import errno
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -114,6 +115,13 @@ class BlockCache(StoredBlocks):
             return here
         return here | self._behind.recorded(content)
 
+    def refresh(self, content: Content) -> None:
+        """Where other hosts add blocks, too, have what is asked next of a content be as it is now."""
+        if not self.is_local:
+            with suppress(OSError):
+                if (file := self._open.known(content)) is not None:
+                    file.refresh()
+
     def record_of(self, content: Content, index: int, data: bytes | memoryview) -> bytes:
         """The checksum with which a block of these bytes is kept."""
         return checksum(content.content_id, index, data)
@@ -127,7 +135,7 @@ class BlockCache(StoredBlocks):
         """
         count_bytes = sum(map(len, parts))
         try:
-            self._open.for_writing(content).write(index, *parts)
+            self._write(content, index, parts)
         except OSError as error:
             self._metrics.cache_write_errors += -(-count_bytes // BLOCK_BYTES)
             self.failure = error
@@ -136,6 +144,16 @@ class BlockCache(StoredBlocks):
             return 0
         self.note_kept(content, count_bytes)
         return count_bytes
+
+    def _write(self, content: Content, index: int, parts: Sequence[bytes | memoryview]) -> None:
+        """Raises `OSError`."""
+        try:
+            self._open.for_writing(content).write(index, *parts)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            self._open.let_go_of(content)  # another host has deleted it: it is made anew
+            self._open.for_writing(content).write(index, *parts)
 
     def note_kept(self, content: Content, count_bytes: int) -> None:
         """So much of a content is kept now: `put` has written it, or another process by `for_storing`."""

@@ -53,7 +53,9 @@ class BlockSink(Sink):
         digests = None
         if self._digests is not None:
             digests = self._digests.digests[blocks.start * DIGEST_BYTES : blocks.stop * DIGEST_BYTES]
-        plan = StorePlan(self._content.content_id, self._content.size_bytes, blocks.start, digests)
+        plan = StorePlan(
+            self._content.content_id, self._content.size_bytes, blocks.start, digests, files.files.are_shared
+        )
         return OpenStore(plan, files.files[:2], files)
 
     def note_stored(self, start: int, stop: int) -> None:

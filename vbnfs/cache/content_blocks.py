@@ -10,6 +10,7 @@ from vbnfs.blocks import BLOCK_BYTES, by_block, checksum
 from vbnfs.cache.content_folder import OpenFiles, Shape
 from vbnfs.cache.records import Records
 from vbnfs.host.positioned import write_all
+from vbnfs.host.syncing import push_data
 
 
 class ContentBlocks:
@@ -17,7 +18,7 @@ class ContentBlocks:
 
     def __init__(self, files: OpenFiles, *, identity: str, data_bytes: int) -> None:
         self.files: Final = files
-        self.records: Final = Records(files.checksums, -(-data_bytes // BLOCK_BYTES))
+        self.records: Final = Records(files.checksums, -(-data_bytes // BLOCK_BYTES), are_shared=files.are_shared)
         self._identity = identity
         self._shape = Shape(data_bytes)
 
@@ -46,5 +47,7 @@ class ContentBlocks:
         for run in self.records.lacking_runs(range(index, index + len(blocks))):
             new = blocks[run.start - index : run.stop - index]
             write_all(self.files.data, [part for block in new for part in block], run.start * BLOCK_BYTES)
+            if self.files.are_shared:  # so that no host finds a record without its block
+                push_data(self.files.data, run.start * BLOCK_BYTES, len(run) * BLOCK_BYTES)
             checksums = (checksum(self._identity, number, *block) for number, block in zip(run, new, strict=True))
             self.records.write(run.start, checksums)

@@ -36,7 +36,7 @@ from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.disk_space import allocated_bytes
-from vbnfs.host.mapping import map_populated, read_in_memory
+from vbnfs.host.mapping import forget_pages, map_populated, read_in_memory
 from vbnfs.host.places import Place
 from vbnfs.host.positioned import read_at, read_into
 from vbnfs.host.syncing import sync_data, touch
@@ -54,7 +54,7 @@ class ContentFile:
         self, place: Place, files: OpenFiles, *, identity: str, data_bytes: int, may_map: bool = True
     ) -> None:
         self._place = place
-        self._data, self._checksums, self._is_writable = files
+        self._data, self._checksums, self._is_writable, self._is_shared = files
         self._identity = identity
         self._shape = Shape(data_bytes)
         self._may_map = may_map
@@ -222,6 +222,10 @@ class ContentFile:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return memoryview(whole)[start : start + len(byte_range)]
 
+    def refresh(self) -> None:
+        """See `Records.refresh`. Raises `OSError`."""
+        self._records.refresh()
+
     def records(self) -> Iterator[bytes | None]:
         """The checksum of each block; None for those that are not here, or wrong. Read a part at a time."""
         wrong, records = self._checks.wrong, self._records.all()
@@ -268,12 +272,28 @@ class ContentFile:
         try:
             return self._read_and_check(index, record)
         except BadBlockError as error:
+            if (data := self._checked_afresh(index)) is not None:
+                return data
             with self._judging:
                 if self._records.of(index) != record or index in self._checks.wrong:
                     return None
                 if not (may_write and self._is_erased(index)) and isinstance(error, WrongDigestError):
                     self._checks.wrong.add(index)
             raise
+
+    def _checked_afresh(self, index: int) -> bytes | None:
+        """A block that is what it should be at the server, where other hosts write, too; else None.
+
+        The kernel reads ahead. So it may have had its pages before another host wrote them.
+        """
+        if not self._is_shared:
+            return None
+        with suppress(BadBlockError, OSError):
+            self.refresh()
+            forget_pages(self._data, index * BLOCK_BYTES, BLOCK_BYTES)
+            record = self._records.of(index)
+            return None if record is None else self._read_and_check(index, record)
+        return None
 
     def _read_and_check(self, index: int, record: bytes) -> bytes:
         """Read, not mapped: the file may be cut short while the checksum is being computed."""

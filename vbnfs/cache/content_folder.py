@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
 from vbnfs.host.atomic import abandoned_folder, lock_new_folder
-from vbnfs.host.folders import Folder
+from vbnfs.host.folders import Folder, flags_of
 from vbnfs.host.places import Place, open_file, open_folder
 from vbnfs.host.sparse import make_long
 from vbnfs.host.syncing import sync_data
@@ -49,28 +49,39 @@ class Shape:
 
 
 class OpenFiles(NamedTuple):
-    """The descriptors of a content's two files, and whether they may be written to."""
+    """The descriptors of a content's two files, and whether they may be written to.
+
+    `are_shared`: other hosts may write to them. Then what is written is at the server before the call returns.
+    """
 
     data: int
     checksums: int
     is_writable: bool
+    are_shared: bool = False
 
 
 def open_files(place: Place, *, may_write: bool = True) -> OpenFiles:
-    """Open what is in a content's folder; to be read only where the disk takes no writes. Raises `OSError`."""
+    """Open what is in a content's folder; to be read only where the disk takes no writes. Raises `OSError`.
+
+    Where other hosts may write there, the records are written with O_DSYNC: so they are at the server before the
+    claim on their blocks is given back. And NFS sends just these bytes then, not the rest of their page as this host
+    saw it last, in which records of other hosts may be lacking.
+    """
     with place.opened() as folder:
+        is_shared = folder.is_shared
         try:
             if may_write:
-                return OpenFiles(*_open_both(folder, os.O_RDWR, place.owners), is_writable=True)
+                both = _open_both(folder, os.O_RDWR, place.owners, more=flags_of("DSYNC") if is_shared else 0)
+                return OpenFiles(*both, is_writable=True, are_shared=is_shared)
         except OSError as error:
             if error.errno not in _READ_ONLY:
                 raise
-        return OpenFiles(*_open_both(folder, os.O_RDONLY, place.owners), is_writable=False)
+        return OpenFiles(*_open_both(folder, os.O_RDONLY, place.owners), is_writable=False, are_shared=is_shared)
 
 
 def flush_files(place: Place) -> None:
     """Have the disk take what was written to a content, so that a power cut does not undo it. Raises `OSError`."""
-    data, checksums, _ = open_files(place)
+    data, checksums, *_ = open_files(place)
     try:
         sync_data(data)
         sync_data(checksums)
@@ -79,10 +90,11 @@ def flush_files(place: Place) -> None:
         os.close(checksums)
 
 
-def _open_both(folder: Folder, flags: int, owners: Set[int]) -> tuple[int, int]:
+def _open_both(folder: Folder, flags: int, owners: Set[int], *, more: int = 0) -> tuple[int, int]:
+    """`more`: flags for the checksums alone."""
     data = open_file(folder, DATA, flags, owners=owners)
     try:
-        return data, open_file(folder, CHECKSUMS, flags, owners=owners)
+        return data, open_file(folder, CHECKSUMS, flags | more, owners=owners)
     except BaseException:
         os.close(data)
         raise

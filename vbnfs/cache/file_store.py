@@ -20,7 +20,7 @@ class FileStore(Sink):
 
     def __init__(self, plan: StorePlan, data: int, checksums: int) -> None:
         self._plan = plan
-        files = OpenFiles(data, checksums, is_writable=True)
+        files = OpenFiles(data, checksums, is_writable=True, are_shared=plan.are_shared)
         self._files: ContentBlocks | None = ContentBlocks(files, identity=plan.identity, data_bytes=plan.size_bytes)
 
     def store(self, start: int, parts: Sequence[bytes]) -> bool:

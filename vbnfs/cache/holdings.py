@@ -5,11 +5,11 @@
                                       where the process fetches the whole file for a person (then the inode is 0)
 
 A process has its file locked for as long as it lives (flock(2)), so a file that can be locked is of a dead one, and
-is deleted. Where there are no locks, one that was not written for an hour is. What the kernel reads stands in a file
-of its own, which the kernel is given, too (`filesystem/passthrough.py`): a lock is the open file's, so it lasts until
-the mount's connection has ended, whatever became of the daemon and of the mount's place. Until then the kernel holds
-all that is in it. All of it is advice: where a line is lost or torn, an evictor counts too little, and nothing else
-happens.
+is deleted. Where there are no locks, or other hosts are, one that was not written for an hour is. What the kernel
+reads stands in a file of its own, which the kernel is given, too (`filesystem/passthrough.py`): a lock is the open
+file's, so it lasts until the mount's connection has ended, whatever became of the daemon and of the mount's place.
+Until then the kernel holds all that is in it. All of it is advice: where a line is lost or torn, an evictor counts
+too little, and nothing else happens.
 """
 
 import os
@@ -89,7 +89,7 @@ class Holdings:
         with self._folder.opened(make=True) as folder:
             while self._descriptor < 0:
                 descriptor = open_file(folder, os.urandom(8).hex(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-                if lock_new(descriptor):
+                if lock_new(folder, descriptor):
                     self._descriptor = descriptor
                 else:
                     os.close(descriptor)

@@ -2,6 +2,9 @@
 
 They stand behind the 64 bytes that are for eviction (histories.py), 16 bytes a block, in order. Where little of a
 content is here, the file is sparse, and only what is written of it is read where that suffices.
+
+Where other hosts write records, too, the pages that this one has in memory may be of before. `refresh` has them read
+again. What an NFS server says of holes is not believed there: it may be of before, too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +12,7 @@ from typing import Final
 
 from vbnfs.blocks import CHECKSUM_BYTES
 from vbnfs.cache.content_folder import HEADER_BYTES
-from vbnfs.host.mapping import read_in_memory
+from vbnfs.host.mapping import forget_pages, read_in_memory
 from vbnfs.host.positioned import read_at, write_all
 from vbnfs.host.sparse import next_data
 
@@ -20,9 +23,15 @@ _AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
 class Records:
     """Those of `count` blocks, in the open file `checksums`, which its owner closes. Methods raise `OSError`."""
 
-    def __init__(self, checksums: int, count: int) -> None:
+    def __init__(self, checksums: int, count: int, *, are_shared: bool = False) -> None:
         self._checksums = checksums
         self._count = count
+        self._are_shared = are_shared
+
+    def refresh(self) -> None:
+        """Where other hosts write records, too, have what is read from now on be as it is at the server now."""
+        if self._are_shared:
+            forget_pages(self._checksums)
 
     def of(self, index: int) -> bytes | None:
         """The checksum of a block; None if it is not here."""
@@ -42,11 +51,13 @@ class Records:
 
     def all(self) -> Iterator[bytes | None]:
         """The checksums of all blocks, read a part at a time."""
+        self.refresh()
         for first in range(0, self._count, _AT_ONCE):
             yield from self.table(first, min(_AT_ONCE, self._count - first))
 
     def recorded(self) -> Iterator[int]:
         """The numbers of the blocks that are here. Costs as much as is here, however many blocks there are."""
+        self.refresh()
         for first, count in self._written():
             yield from (index for index, record in enumerate(self.table(first, count), first) if record is not None)
 
@@ -71,7 +82,7 @@ class Records:
         """The parts of the table that are no holes (lseek(2), SEEK_DATA): the first block, and how many."""
         position, end = HEADER_BYTES, _position(self._count)
         while position < end:
-            data = next_data(self._checksums, position, end)
+            data = range(position, end) if self._are_shared else next_data(self._checksums, position, end)
             if data is None:
                 return
             first = (data.start - HEADER_BYTES) // CHECKSUM_BYTES

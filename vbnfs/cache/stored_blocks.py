@@ -11,6 +11,7 @@ Methods without `_nowait` or `_at_once` may wait for the disk: call them from a 
 any thread.
 """
 
+import errno
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
@@ -134,6 +135,9 @@ class StoredBlocks:
             self._metrics.wrong_blocks += 1
             self._warn_once("a block came wrong; fetching it again", key=content.content_id, reason=str(error))
         except OSError as error:
+            if error.errno == errno.ESTALE:  # another host has deleted it; there may be a new one
+                self._open.let_go_of(content)
+                return None
             self._warn_once("cache cannot be read; fetching instead", key=error.strerror, reason=str(error))
             self._let_go_of_descriptors(error)
         return None

@@ -67,6 +67,8 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "site-cache": (("vbnfs site-cache nginx", "an nginx.conf"),),
     "site-cache nginx": (("vbnfs site-cache nginx --listen 10.1.2.3:8090 --size 500G", "for a network"),),
     "site-cache units": (("vbnfs site-cache units ./units", "for systemd"),),
+    "site-cache trafficserver": (("vbnfs site-cache trafficserver ./site-cache", "a folder of files"),),
+    "site-cache metrics": (("vbnfs site-cache metrics --listen 127.0.0.1:9465", "for Prometheus"),),
     "site-cache compose": (("vbnfs site-cache compose", "for a container"),),
     "install": (("vbnfs install --dry-run", "what would be put where"), ("sudo vbnfs install", "for all users")),
     "uninstall": (("vbnfs uninstall --dry-run", "what would be removed"),),

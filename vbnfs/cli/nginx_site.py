@@ -5,51 +5,20 @@ Debian 12 has, a name in `proxy_pass` that is a variable is looked up again, and
 name stands in `upstream`, whose connections are kept, and a reload looks it up again.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.errors import UsageError
+from vbnfs.cli.site import CA_BUNDLE, Site, check
+from vbnfs.daemon.site_log import FORMAT, TAG
 
-PRIVATE_NETWORKS: Final = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 _KEYS_OF_A_MIB: Final = 8000  # of a zone: "One megabyte zone can store about 8 thousand keys"
 _LEAST_ZONE_MIB: Final = 10
-_CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"  # of Debian
-_UNPRINTABLE: Final = frozenset("\"'\\;{}$\n\r\t #")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A site cache: what it stands before, where it listens, for whom, and what it keeps where. Sizes in bytes."""
-
-    bucket: str
-    base: str  # the bucket's address
-    listen: str
-    networks: Sequence[str]
-    directory: str
-    size_bytes: int
-    free_bytes: int
-    slice_bytes: int
-    ca_bundle: str | None = None
-
-
-def check(site: Site) -> None:
-    """Raises `UsageError` for what nginx could not take, or vbnfs's blocks do not go into."""
-    if site.slice_bytes <= 0 or site.slice_bytes % BLOCK_BYTES:
-        raise UsageError(f"--slice {site.slice_bytes}: a multiple of 256K is wanted, which are vbnfs's blocks")
-    if site.size_bytes < 64 * site.slice_bytes:
-        raise UsageError(f"--size {site.size_bytes}: it keeps at least 64 slices of {site.slice_bytes} bytes")
-    words = {"--listen": site.listen, "--directory": site.directory, "--ca-bundle": site.ca_bundle or ""}
-    for option, word in [*words.items(), *(("--allow", network) for network in site.networks)]:
-        if found := _UNPRINTABLE.intersection(word):
-            raise UsageError(f"{option} {word!r}: nginx's configuration cannot have {min(found)!r} there")
 
 
 def nginx_configuration(site: Site) -> str:
     """The whole of nginx.conf, for an nginx that runs in the foreground. Raises as `check` does."""
-    check(site)
+    check(site, "nginx")
     parts = urlsplit(site.base)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
@@ -68,7 +37,9 @@ def nginx_configuration(site: Site) -> str:
         path=parts.path,
         listen=site.listen,
         allowed=allowed,
-        tls=_TLS.format(name=parts.hostname, bundle=site.ca_bundle or _CA_BUNDLE) if is_tls else "",
+        log=_NO_LOG if site.metrics is None else _LOG.format(server=site.metrics, tag=TAG, format=FORMAT),
+        metrics=_CONNECTIONS if site.metrics is None else _METRICS.format(server=site.metrics),
+        tls=_TLS.format(name=parts.hostname, bundle=site.ca_bundle or CA_BUNDLE) if is_tls else "",
     )
 
 
@@ -79,6 +50,20 @@ _TLS: Final = """
       proxy_ssl_verify_depth 5;
       proxy_ssl_trusted_certificate {bundle};
 """
+
+_NO_LOG: Final = "  access_log off;"
+# `if`: without it the log has a variable as it was when another slice of the same request was logged.
+_LOG: Final = """\
+  log_format slices '{format}';
+  log_subrequest on;
+  access_log syslog:server={server},nohostname,tag={tag} slices if=$upstream_cache_status$upstream_bytes_received;"""
+_CONNECTIONS: Final = """\
+      stub_status;"""
+_METRICS: Final = """\
+      access_log off;
+      proxy_pass http://{server}/metrics;
+      proxy_pass_request_headers off;
+      proxy_set_header Host localhost;"""
 
 _CONFIGURATION: Final = """\
 # A site cache of the bucket {bucket}, made by 'vbnfs site-cache nginx'.
@@ -93,7 +78,7 @@ events {{
 }}
 
 http {{
-  access_log off;
+{log}
   server_tokens off;
   sendfile on;
   tcp_nopush on;
@@ -119,7 +104,7 @@ http {{
     deny all;
 
     location = /.metrics {{
-      stub_status;
+{metrics}
     }}
     location / {{
       return 403 "Only objects of {bucket} are here, each with a versionId.\\n";
@@ -161,9 +146,13 @@ http {{
 """
 
 
-def units(configuration: str, nginx: str) -> Mapping[str, str]:
-    """Units of systemd by name: the proxy, and what has it look up S3's addresses again, every ten minutes."""
+def units(configuration: str, nginx: str, metrics: str) -> Mapping[str, str]:
+    """Units of systemd by name: the proxy, and what has it look up S3's addresses again, every ten minutes.
+
+    `metrics` is a command line that counts what it does.
+    """
     return {
+        "vbnfs-site-cache-metrics.service": _COUNTING.format(metrics=metrics),
         "vbnfs-site-cache.service": _SERVICE.format(configuration=configuration, nginx=nginx),
         "vbnfs-site-cache-reload.service": _RELOAD,
         "vbnfs-site-cache-reload.timer": _TIMER,
@@ -185,6 +174,7 @@ RestartSec=5
 KillSignal=SIGQUIT
 TimeoutStopSec=30
 DynamicUser=yes
+User=vbnfs-site-cache
 CacheDirectory=vbnfs-site-cache
 CacheDirectoryMode=0700
 LimitNOFILE=65536
@@ -203,6 +193,31 @@ SystemCallArchitectures=native
 
 [Install]
 WantedBy=multi-user.target
+"""
+_COUNTING: Final = """\
+[Unit]
+Description=vbnfs: metrics of a site cache
+PartOf=vbnfs-site-cache.service
+
+[Service]
+ExecStart={metrics}
+Restart=on-failure
+RestartSec=5
+DynamicUser=yes
+User=vbnfs-site-cache
+CacheDirectory=vbnfs-site-cache
+CacheDirectoryMode=0700
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+PrivateDevices=yes
+ProtectSystem=strict
+ProtectHome=yes
+RestrictAddressFamilies=AF_INET AF_INET6
+IPAddressDeny=any
+IPAddressAllow=localhost
+
+[Install]
+WantedBy=vbnfs-site-cache.service
 """
 _RELOAD: Final = """\
 [Unit]

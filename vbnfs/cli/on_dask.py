@@ -13,7 +13,7 @@ from vbnfs.cli.progress import Bar
 from vbnfs.cli.render import files as files_text
 from vbnfs.cli.render import size
 from vbnfs.dask import files
-from vbnfs.dask.cluster import Nodes
+from vbnfs.dask.cluster import Nodes, dask_itself
 from vbnfs.dask.plan import Job, NodeCache, Stock
 from vbnfs.errors import CacheError, ClusterError
 from vbnfs.logs import quieten
@@ -119,7 +119,11 @@ def _shown(outcome: Outcome, show: Show) -> Outcome:
 @contextmanager
 def _running(where: Place, on: OnDask, bar: Bar) -> Iterator[files.Run]:
     shown = list[Callable[[], None]]()
-    quieten("distributed", "tornado")
+    try:
+        dask_itself("--dask")  # which sets up its logs when it is imported
+    except ImportError as error:
+        raise ClusterError(_EXTRA) from error
+    quieten("distributed", "distributed.client", "tornado")
     with ExitStack() as stack:
 
         def watch(progress: "Progress") -> None:
@@ -129,12 +133,5 @@ def _running(where: Place, on: OnDask, bar: Bar) -> Iterator[files.Run]:
             for one in shown:
                 one()
 
-        try:
-            run = stack.enter_context(
-                files.running(
-                    where.config, on.given, on.scheduler, on.cluster, note=echo_warning, watch=watch, show=show
-                )
-            )
-        except ImportError as error:
-            raise ClusterError(_EXTRA) from error
-        yield run
+        parts = (where.config, on.given, on.scheduler, on.cluster)
+        yield stack.enter_context(files.running(*parts, note=echo_warning, watch=watch, show=show))

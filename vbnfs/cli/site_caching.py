@@ -1,15 +1,18 @@
 """`vbnfs site-cache`: configurations of a proxy that keeps, for all of a lab, what passes from the bucket."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from vbnfs.cli.nginx_site import PRIVATE_NETWORKS, Site, compose_file, nginx_configuration
+from vbnfs.cli.nginx_site import compose_file, nginx_configuration
 from vbnfs.cli.nginx_site import units as units_of
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings
-from vbnfs.config.settings import SETTINGS, parse_size
+from vbnfs.cli.site import PRIVATE_NETWORKS, Site
+from vbnfs.cli.trafficserver_site import trafficserver_files
+from vbnfs.config.settings import SETTINGS, parse_loopback, parse_size
 from vbnfs.errors import InstallError
 from vbnfs.s3.addresses import bucket_base
 
@@ -17,12 +20,21 @@ _OF_A_BUCKET: Final = ("dataset", "bucket", "project", "region", "endpoint_url",
 _LEFT_OUT: Final = tuple(setting.name for setting in SETTINGS if setting.name not in _OF_A_BUCKET)
 _DIRECTORY: Final = "/var/cache/vbnfs-site-cache"
 _FILE: Final = "/etc/vbnfs-site-cache.conf"
+_METRICS: Final = "127.0.0.1:9465"
 
 
 def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
     """A size in bytes, as settings have them: 500G."""
     try:
         return parse_size(text, least_bytes=0)
+    except ValueError as error:
+        raise click.BadParameter(f"{text}: {error}") from error
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """A port at an address of this machine's own."""
+    try:
+        return None if text is None else parse_loopback(text)
     except ValueError as error:
         raise click.BadParameter(f"{text}: {error}") from error
 
@@ -41,55 +53,91 @@ def _size_option(name: str, default: str, text: str) -> Callable[[Callable[..., 
     )
 
 
-@site_cache.command(epilog=EXIT_STATUS)
-@click.option(
-    "--listen",
-    default="127.0.0.1:8090",
-    show_default=True,
-    metavar="ADDRESS:PORT",
-    help="Where clients reach it.",
+_OPTIONS: Final = (
+    click.option(
+        "--listen",
+        default="127.0.0.1:8090",
+        show_default=True,
+        metavar="ADDRESS:PORT",
+        help="Where clients reach it.",
+    ),
+    click.option(
+        "--allow",
+        "networks",
+        multiple=True,
+        metavar="NETWORK",
+        help="Who may ask; may be repeated.  [default: this machine and private networks]",
+    ),
+    click.option("--directory", default=_DIRECTORY, show_default=True, metavar="DIR", help="Where it keeps blocks."),
+    _size_option("--size", "100G", "How much of them."),
+    _size_option("--slice", "1M", "How much it asks S3 for at a time."),
+    settings(*_LEFT_OUT, shown=("dataset",)),
 )
-@click.option(
-    "--allow",
-    "networks",
-    multiple=True,
-    metavar="NETWORK",
-    help="Who may ask; may be repeated.  [default: this machine and private networks]",
-)
-@click.option("--directory", default=_DIRECTORY, show_default=True, metavar="DIR", help="Where it keeps blocks.")
-@_size_option("--size", "100G", "How much of them.")
-@_size_option("--free", "10G", "What it leaves free on that disk.")
-@_size_option("--slice", "1M", "How much it asks S3 for at a time.")
-@settings(*_LEFT_OUT, shown=("dataset",))
-def nginx(listen: str, networks: tuple[str, ...], directory: str, **options: Any) -> None:
-    """Write an nginx.conf to standard output."""
-    sizes = {name: options.pop(name) for name in ("size_bytes", "free_bytes", "slice_bytes")}
-    config = config_of(options)
-    click.echo(
-        nginx_configuration(
-            Site(
-                bucket=config.bucket,
-                base=bucket_base(config.bucket, config.region, config.endpoint_url),
-                listen=listen,
-                networks=networks or PRIVATE_NETWORKS,
-                directory=directory,
-                **sizes,
-                ca_bundle=None if config.ca_bundle is None else str(config.ca_bundle),
-            )
-        ),
-        nl=False,
+
+
+def _of_a_site(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what a site cache is, whichever program it is."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _site(options: Mapping[str, Any], *, free_bytes: int = 0, metrics: str | None = None) -> Site:
+    own = {"listen", "networks", "directory", "size_bytes", "slice_bytes"}
+    config = config_of({name: value for name, value in options.items() if name not in own})
+    return Site(
+        bucket=config.bucket,
+        base=bucket_base(config.bucket, config.region, config.endpoint_url),
+        listen=options["listen"],
+        networks=options["networks"] or PRIVATE_NETWORKS,
+        directory=options["directory"],
+        size_bytes=options["size_bytes"],
+        free_bytes=free_bytes,
+        slice_bytes=options["slice_bytes"],
+        ca_bundle=None if config.ca_bundle is None else str(config.ca_bundle),
+        metrics=metrics,
     )
+
+
+@site_cache.command(epilog=EXIT_STATUS)
+@_of_a_site
+@_size_option("--free", "10G", "What it leaves free on that disk.")
+@click.option(
+    "--metrics",
+    callback=_address,
+    metavar="ADDRESS:PORT",
+    help="Where 'vbnfs site-cache metrics' counts what it does.",
+)
+def nginx(free_bytes: int, metrics: str | None, **options: Any) -> None:
+    """Write an nginx.conf to standard output."""
+    click.echo(nginx_configuration(_site(options, free_bytes=free_bytes, metrics=metrics)), nl=False)
+
+
+@site_cache.command(epilog=EXIT_STATUS)
+@click.argument("folder", type=Path)
+@_of_a_site
+def trafficserver(folder: Path, **options: Any) -> None:
+    """Write what Apache Traffic Server needs into a folder."""
+    place = folder.absolute()
+    _write(place, trafficserver_files(_site(options), str(place)))
 
 
 @site_cache.command(epilog=EXIT_STATUS)
 @click.argument("directory", type=Path)
 @click.option("--configuration", default=_FILE, show_default=True, metavar="FILE", help="Where nginx.conf will be.")
 @click.option("--nginx", default="/usr/sbin/nginx", show_default=True, metavar="FILE", help="The program.")
-def units(directory: Path, configuration: str, nginx: str) -> None:
+@click.option(
+    "--vbnfs", default="/usr/local/bin/vbnfs", show_default=True, metavar="FILE", help="This program, for metrics."
+)
+def units(directory: Path, configuration: str, nginx: str, vbnfs: str) -> None:
     """Write units of systemd into a folder."""
+    _write(directory, units_of(configuration, nginx, f"{vbnfs} site-cache metrics --listen {_METRICS}"))
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in units_of(configuration, nginx).items():
+        for name, text in files.items():
             (directory / name).write_text(text, encoding="utf-8")
             click.echo(f"{directory / name}")
     except OSError as error:
@@ -107,3 +155,31 @@ def units(directory: Path, configuration: str, nginx: str) -> None:
 def compose(configuration: str) -> None:
     """Write a compose file to standard output."""
     click.echo(compose_file(configuration), nl=False)
+
+
+@site_cache.command(epilog=EXIT_STATUS)
+@click.option(
+    "--listen",
+    default=_METRICS,
+    show_default=True,
+    callback=_address,
+    metavar="ADDRESS:PORT",
+    help="Where nginx sends its log, and Prometheus asks.",
+)
+@click.option(
+    "--directory",
+    type=Path,
+    default=Path(_DIRECTORY),
+    show_default=True,
+    metavar="DIR",
+    help="Where nginx keeps blocks, which are counted.",
+)
+def metrics(listen: str, directory: Path) -> None:
+    """Count what an nginx with --metrics does, for Prometheus."""
+    from vbnfs.cli.running import run  # noqa: PLC0415 - with the event loop, which the other commands do without
+    from vbnfs.daemon.exporting import check_library  # noqa: PLC0415
+
+    check_library()
+    from vbnfs.daemon.site_exporter import export  # noqa: PLC0415 - an extra
+
+    run(partial(export, listen, directory / "slices"))

@@ -231,7 +231,7 @@ def _endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
-def _loopback(text: str) -> str:
+def parse_loopback(text: str) -> str:
     """`host:port` of a port, or of a port at an address of this machine's own: the network is not to read it."""
     host, _, port = text.strip().rpartition(":")
     is_own = host in {"", "localhost", "[::1]"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
@@ -414,7 +414,7 @@ SETTINGS: Final = (
     _setting("mountpoint", parse_path, "DIR", "Where to mount, if no folder is named."),
     _setting("status_folder", _matching("hidden|listed|off", "hidden, listed or off"), "HOW",
              "The folder .vbnfs in the mount: hidden, listed or off.", default="hidden"),
-    _setting("metrics_port", _loopback, "PORT", "Port of this machine at which Prometheus finds metrics.",
+    _setting("metrics_port", parse_loopback, "PORT", "Port of this machine at which Prometheus finds metrics.",
              field="metrics_address", unset="none"),
     _setting("metrics_file", _textfile, "FILE.prom", "File of metrics for node_exporter's textfile collector.",
              unset="none"),

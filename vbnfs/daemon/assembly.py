@@ -102,7 +102,7 @@ class Parts:
         self._pages = Pages(mountpoint)
         self._cache = dataset.cache
         if not self._cache.is_local:
-            log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
+            log.info("cache on a file system that may be another host's: claims are links, nothing is mapped")
         self._evictor = self._make_evictor()
         self._disk = CacheDisk(self._cache, self._evictor)
         self.limit = dataset.limit

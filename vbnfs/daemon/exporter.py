@@ -1,11 +1,11 @@
-"""A mount's figures for Prometheus, by prometheus_client (the only module that imports it, which is an extra).
+"""A mount's figures for Prometheus, by prometheus_client, which is an extra.
 
 Names follow https://prometheus.io/docs/practices/naming/: `vbnfs_`, base units, `_total` for what only grows. Every
 figure has the label `mountpoint`, which keeps several mounts of a machine apart.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from itertools import accumulate
 from typing import Final
@@ -85,10 +85,14 @@ def _counters(now: Figures, place: list[str]) -> Iterator[Metric]:
 def _waits(now: Figures, place: list[str]) -> Metric:
     meaning = "how long reads waited in the mount; those that were answered at once count as 0"
     histogram = HistogramMetricFamily("vbnfs_read_wait_seconds", meaning, labels=[_LABEL])
-    bounds = [*map(repr, BOUNDS_SECONDS), "+Inf"]
-    buckets = list(zip(bounds, map(float, accumulate(now.waits.counts)), strict=True))
-    histogram.add_metric(place, buckets, now.waits.sum_seconds)
+    add_histogram(histogram, place, now.waits.counts, now.waits.sum_seconds)
     return histogram
+
+
+def add_histogram(to: HistogramMetricFamily, labels: list[str], counts: Sequence[int], sum_seconds: float) -> None:
+    """Add how long things took, by the buckets of `histogram.Histogram`."""
+    bounds = [*map(repr, BOUNDS_SECONDS), "+Inf"]
+    to.add_metric(labels, list(zip(bounds, map(float, accumulate(counts)), strict=True)), sum_seconds)
 
 
 def _printable(mountpoint: str) -> str:
@@ -98,12 +102,17 @@ def _printable(mountpoint: str) -> str:
 
 
 def exposition(figures: Callable[[], Figures], accept: str = "") -> tuple[bytes, str]:
+    """All metrics of a mount, as `encoded` gives them."""
+    return encoded(MountCollector(figures), accept)
+
+
+def encoded(collector: Collector, accept: str) -> tuple[bytes, str]:
     """All metrics in a format that a request accepts (its field `Accept`), and the type of that format.
 
     Where the field makes no sense, that is the usual one.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(MountCollector(figures))
+    registry.register(collector)
     try:
         encode, content_type = choose_encoder(accept if accept.isprintable() else "")
         return encode(registry), content_type

@@ -51,7 +51,7 @@ class Exporting:
 async def prepared(config: Config) -> AsyncIterator[Exporting]:
     """What the settings want, until the end. Raises `MountError` where it cannot be had."""
     if config.metrics_address is not None or config.metrics_file is not None:
-        _check_library()
+        check_library()
     if config.metrics_file is not None:
         await trio.to_thread.run_sync(_check_folder, config.metrics_file, abandon_on_cancel=True)
     listener = None if config.metrics_address is None else metrics_port.listen(config.metrics_address)
@@ -65,7 +65,8 @@ async def prepared(config: Config) -> AsyncIterator[Exporting]:
             await _remove(config.metrics_file)
 
 
-def _check_library() -> None:
+def check_library() -> None:
+    """Raises `MountError` where there is no prometheus_client."""
     try:
         from vbnfs.daemon import exporter  # noqa: F401, PLC0415 - an extra, which a plain mount does not import
     except ModuleNotFoundError as error:
@@ -80,7 +81,7 @@ def _check_folder(file: Path) -> None:
 
 
 async def _text(figures: Now, accept: str) -> tuple[bytes, str]:
-    from vbnfs.daemon.exporter import exposition  # noqa: PLC0415 - see _check_library
+    from vbnfs.daemon.exporter import exposition  # noqa: PLC0415 - see check_library
 
     now = figures()
     return await trio.to_thread.run_sync(exposition, lambda: now, accept)

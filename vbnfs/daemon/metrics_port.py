@@ -1,4 +1,4 @@
-"""A loopback port at which a mount answers `GET /metrics`, and nothing else (RFC 9112).
+"""A loopback port at which `GET /metrics` is answered, and nothing else (RFC 9112).
 
 Every user of the machine can ask there; what is answered names no file and no program. Web pages cannot: a request
 that names another host than this one is refused, as a browser's would be that a name has led here.
@@ -31,8 +31,11 @@ _REASONS: Final = {
 Text = Callable[[str], Awaitable[tuple[bytes, str]]]  # of the field `Accept`: the metrics, and their type
 
 
-def listen(address: str) -> trio.SocketListener:
-    """A listener at `host:port`, where the host is an address of this machine's own. Raises `MountError`."""
+def listen(address: str, *, option: str = "--metrics-port") -> trio.SocketListener:
+    """A listener at `host:port`, where the host is an address of this machine's own; `option` says so.
+
+    Raises `MountError`.
+    """
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
@@ -43,7 +46,7 @@ def listen(address: str) -> trio.SocketListener:
     except OSError as error:
         made.close()
         taken = " (another mount, or another program, has it)" if error.errno == EADDRINUSE else ""
-        reason = f"{error.strerror}{taken}; choose another --metrics-port"
+        reason = f"{error.strerror}{taken}; choose another {option}"
         raise MountError(f"the metrics cannot be had at {address}: {reason}") from error
     return trio.SocketListener(trio.socket.from_stdlib_socket(made))
 

@@ -49,7 +49,7 @@ class Cluster:
     """A cluster and how it is used. Raises `ImportError` without Dask, `UsageError` for options that are wrong."""
 
     def __init__(self, options: OnCluster, *, note: Note) -> None:
-        distributed = required("distributed", "vbnfs.dask", EXTRA)
+        distributed = dask_itself("vbnfs.dask")
         if unknown := sorted(options.keys() - OnCluster.__annotations__.keys()):
             raise UsageError(
                 f"vbnfs.dask takes no {', '.join(unknown)}; it takes {', '.join(OnCluster.__annotations__)}"
@@ -59,7 +59,7 @@ class Cluster:
             raise UsageError(f"caches={self.caches!r}: one of {', '.join(get_args(Caches))} is wanted")
         self.every_node: Final = options.get("every_node", False)
         self.retries: Final = options.get("retries", 2)
-        self.wait_seconds: Final = options.get("wait_seconds", 60.0)
+        self.wait_seconds: Final = _wait_seconds(options)
         self.note: Final = note
         self.client: Final[Client] = _checked(options.get("client") or _default_client(distributed))
 
@@ -110,6 +110,11 @@ class Cluster:
         return found
 
 
+def dask_itself(method: str) -> Any:
+    """Dask's package `distributed`, which `method` needs. Raises `ImportError`, which says how to get it."""
+    return required("distributed", method, EXTRA)
+
+
 def no_worker(address: str, seconds: float) -> ClusterError:
     """The error where no worker comes."""
     return ClusterError(f"{address} has had no worker for {seconds:g} s: start some, or allow more time")
@@ -130,22 +135,19 @@ def _checked(client: "Client") -> "Client":
 
 
 @contextmanager
-def connected(scheduler: str) -> "Iterator[Client]":
+def connected(scheduler: str, options: OnCluster, *, note: Note) -> "Iterator[Client]":
     """A client of the scheduler at an address, or of the one that a scheduler file names; while entered.
 
-    Raises `ClusterError` where it does not answer.
+    A file that is not there yet is waited for. Raises `ClusterError` where no scheduler answers.
     """
-    distributed = required("distributed", "--dask", EXTRA)
+    distributed = dask_itself("--dask")
     is_file = "://" not in scheduler and (scheduler.endswith(".json") or os.sep in scheduler)
-    if is_file and not Path(scheduler).is_file():
-        raise ClusterError(
-            f"{scheduler}: no such scheduler file: start a scheduler with --scheduler-file {scheduler}, or name"
-            " its address"
-        )
+    if is_file:
+        _wait_for_file(Path(scheduler), _wait_seconds(options), note)
     where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
     try:
         if not is_file:  # a client that cannot be made prints what it thinks of that
-            required("distributed.comm", "--dask", EXTRA).resolve_address(scheduler)
+            distributed.comm.resolve_address(scheduler)
         client: Client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, KeyError) as error:
         raise ClusterError(f"{scheduler}: no Dask scheduler answers there: {error}") from error
@@ -154,6 +156,23 @@ def connected(scheduler: str) -> "Iterator[Client]":
     finally:
         with suppress(OSError, TimeoutError):
             client.close(timeout=_CONNECT_SECONDS)
+
+
+def _wait_for_file(path: Path, seconds: float, note: Note) -> None:
+    """Return when a scheduler has written its file, as a job's script may start both at once."""
+    end = time.monotonic() + seconds
+    if seconds and not path.is_file():
+        note(f"{path}: no such file yet: waiting for a scheduler to write it, {seconds:g} s at most")
+    while not path.is_file():
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"{path}: no such scheduler file: start a scheduler with --scheduler-file {path}, or name its address"
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _wait_seconds(options: OnCluster) -> float:
+    return options.get("wait_seconds", 60.0)
 
 
 def settings_for_workers(connection: Connection, dataset_version: str) -> dict[str, str]:

@@ -15,13 +15,13 @@ from vbnfs.access.tree_files import asked_files
 from vbnfs.access.verifying import CANNOT_BE, FAILED, INCOMPLETE, NO_HASH, Finding, Outcome, check
 from vbnfs.access.wanted import Wanted, find
 from vbnfs.amounts import size
+from vbnfs.api.choosing import Files, Lfp, places_of, wanted_of
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
-from vbnfs.api.files import File
 from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
-from vbnfs.api.version import Version, wanted_of
+from vbnfs.api.version import Version
 from vbnfs.api.working_sets import open_tables, versions_in
 from vbnfs.config.settings import Config
 from vbnfs.dask import worker
@@ -60,13 +60,13 @@ class Chosen:
 
 
 def prefetch(
-    files: Sequence[File | str] = (),
+    files: Files = (),
     *,
     dataset: Dataset | Version | None = None,
     sessions: str | None = None,
     behavior_only: str | None = None,
     having: Mapping[str, str] | None = None,
-    lfp: str = "no",
+    lfp: Lfp = "no",
     progress: ShowProgress = None,
     **cluster: Unpack[OnCluster],
 ) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def prefetch(
     ['good']
     """
     connection, version = opened(dataset)
-    wanted = wanted_of(files, version, sessions, behavior_only, having, lfp)
+    wanted = wanted_of(files, None if version is None else version.name, sessions, behavior_only, having, lfp)
     with Showing(progress) as showing, as_os_errors("prefetch"):
         run = Run(connection, Cluster(cluster, note=warn), showing.watch, showing)
         found = run.fetch(run.choose(wanted, None if version is None else version.name))
@@ -89,7 +89,7 @@ def prefetch(
 
 
 def verify(
-    files: Sequence[File | str] = (),
+    files: Files = (),
     *,
     dataset: Dataset | Version | None = None,
     fetch: bool = False,
@@ -107,11 +107,10 @@ def verify(
     ['good']
     """
     connection, version = opened(dataset)
-    above = "" if version is None else f"{MANIFESTS}/v{version.name}/"
-    paths = [f"{above}{one.strip('/')}" if isinstance(one, str) else one.place for one in files]
+    every: Files = () if version is None else ""
+    paths = places_of(files or every, None if version is None else version.name)
     with Showing(progress) as showing, as_os_errors("verify"):
         run = Run(connection, Cluster(cluster, note=warn), showing.watch, showing)
-        paths = paths or ([] if version is None else [above.strip("/")])
         return frame_of(run.verify(run.choose_paths(paths), is_fetched=fetch))
 
 
@@ -127,9 +126,17 @@ def warn(text: str) -> None:
 
 
 def frame_of(outcome: Outcome) -> pd.DataFrame:
-    """What became of files, a row each, by `path`: `outcome`, `size_bytes`, `detail`, and `nodes`, with commas."""
+    """What became of files, by `path` (`v0.5.0/...`): `outcome`, `size_bytes`, `detail`, and `nodes`, with commas."""
     rows = [finding.as_json() for finding in outcome.findings]
-    shown = ({**row, "detail": in_python(row["detail"]), "nodes": ", ".join(row["nodes"])} for row in rows)
+    shown = (
+        {
+            **row,
+            "path": row["path"].removeprefix(f"{MANIFESTS}/"),
+            "detail": in_python(row["detail"]),
+            "nodes": ", ".join(row["nodes"]),
+        }
+        for row in rows
+    )
     return of_rows(shown, _COLUMNS, index="path")
 
 
@@ -301,7 +308,7 @@ def running(
     """A command's work on the cluster of a scheduler. `given` are its command line's settings, as text by name."""
     connection = Connection(config, given)
     try:
-        with connected(scheduler) as client:
+        with connected(scheduler, cluster, note=note) as client:
             yield Run(connection, Cluster({**cluster, "client": client}, note=note), watch, show)
     finally:
         connection.close()

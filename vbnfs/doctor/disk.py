@@ -47,6 +47,7 @@ class DiskFacts:
     may_be_made: bool = True
     file_system: str = ""
     is_local: bool = True
+    is_seen_late: bool = False  # hosts see late what others write there
     free_bytes: int = 0
     reserve_bytes: int = 0
     no_room: str | None = None
@@ -73,11 +74,17 @@ def decide_folder(facts: DiskFacts) -> Iterator[Finding]:
         yield good(f"{where}: {_NO_CACHE}, and the first mount makes it, on {facts.file_system}")
     elif not facts.is_local:
         yield note(
-            f"{where}: yours alone, on {facts.file_system}, which other hosts may change: a disk of this machine"
-            " is faster, and lets the kernel read whole files itself"
+            f"{where}: yours alone, on {facts.file_system}, which other hosts may use at the same time: each block is"
+            " fetched once for all of them (docs/shared-cache.md); for one host alone a disk of its own is faster,"
+            " and lets the kernel read whole files itself"
         )
     else:
         yield good(f"{where}: yours alone, on {facts.file_system}")
+    if facts.is_seen_late:
+        yield note(
+            f"{where}: mounted with 'nocto': if several hosts use it, each sees late what others have stored, and"
+            " fetches some of it again; without that option it sees it at once"
+        )
     for problem in facts.others:
         yield to_do(problem, section="an-index-is-refused" if problem.startswith("--index") else _REFUSED)
 

@@ -6,6 +6,7 @@ and writes a trial file, which is gone at once.
 
 import os
 import sys
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from vbnfs.doctor.disk_messages import decode, encode
 from vbnfs.errors import CacheError
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.disk_space import space_at
-from vbnfs.host.mountinfo import all_mounts, file_system_type, is_local
+from vbnfs.host.mountinfo import all_mounts, file_system_type, is_local, mount_holding
 from vbnfs.host.own_folders import open_own
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.host.positioned import write_all
@@ -104,6 +105,7 @@ def _of_one(config: Config, directory: Place) -> DiskFacts:
         directory=config.cache_dir,
         file_system=_file_system(config.cache_dir),
         is_local=is_local(config.cache_dir),
+        is_seen_late="nocto" in _mount_options(config.cache_dir),
         free_bytes=space.free_bytes,
         reserve_bytes=evictor.reserve.bytes_of(space),
         no_room=why_no_room(directory, evictor.reserve, space, no_block),
@@ -142,6 +144,11 @@ def _why_no_trial_file(directory: Place) -> OSError | None:
 
 def _file_system(path: Path) -> str:
     return file_system_type(Path(os.path.realpath(path)), all_mounts()) or "a file system that is not known"
+
+
+def _mount_options(path: Path) -> Set[str]:
+    entry = mount_holding(Path(os.path.realpath(path)), all_mounts())
+    return frozenset() if entry is None else entry.options
 
 
 def _end_of(log_file: Path) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Temporary files beside what they become, and how to recognise those that a dead process left.
 
 A process that writes one has it locked, and a lock ends with its process, however that ends. Where there are no
-locks, a file is abandoned when it is old. Where a file that is open cannot be deleted, one that can be is abandoned.
+locks, and where other hosts may use the file system, whose locks may not reach here, a file is abandoned when it is
+old. Where a file that is open cannot be deleted, one that can be is abandoned.
 """
 
 import errno
@@ -143,7 +144,7 @@ def _make_temporary(folder: Folder, prefix: str, suffix: str) -> tuple[int, str]
             descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             continue
-        if lock_new(descriptor):
+        if lock_new(folder, descriptor):
             return descriptor, name
         os.close(descriptor)  # another process has just taken it, not locked yet, for abandoned
 
@@ -156,10 +157,10 @@ def remove_abandoned(folder: Folder, name: str) -> None:
         return
     descriptor = open_file(folder, name, os.O_RDWR)
     try:
-        if lock_file(descriptor):
+        if _lock(folder, descriptor):
             folder.unlink(name)
     except OSError:  # no locks on this file system
-        if _age_seconds(os.fstat(descriptor), partial(os.utime, descriptor)) > _ABANDONED_SECONDS:
+        if _is_old(folder, os.fstat(descriptor), partial(os.utime, descriptor)):
             folder.unlink(name)
     finally:
         os.close(descriptor)
@@ -173,24 +174,51 @@ def abandoned_folder(above: Folder, name: str) -> Iterator[bool]:
         try:
             is_abandoned = folder.lock()
         except OSError:  # no locks on this file system
-            is_abandoned = _age_seconds(folder.status(), folder.touch) > _ABANDONED_SECONDS
+            is_abandoned = _is_old(above, folder.status(), folder.touch)
         yield is_abandoned
     finally:
         folder.close()
 
 
-def _age_seconds(status: os.stat_result, touch: Callable[[], None]) -> float:
-    """Since it was written last. What is dated in the future begins to age now."""
+def _is_old(folder: Folder, status: os.stat_result, touch: Callable[[], None]) -> bool:
+    """Whether what is in `folder` was written long ago. What is dated in the future begins to age now.
+
+    Where other hosts are, its file system's clock counts: ours may be far ahead of it.
+    """
     age = time.time() - status.st_mtime
     if age < 0:
         touch()
-    return age
+    if age > _ABANDONED_SECONDS and folder.is_shared:
+        age = time_of(folder) - status.st_mtime
+    return age > _ABANDONED_SECONDS
 
 
-def lock_new(descriptor: int) -> bool:
-    """Lock a file that was just made; False if another process has taken it for abandoned before."""
+def time_of(folder: Folder) -> float:
+    """What time it is by the clock that gives files in a folder their times, in seconds since 1970. Raises `OSError`.
+
+    On a network file system that is the server's.
+    """
+    name = f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
+    descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        return lock_file(descriptor) and os.fstat(descriptor).st_nlink > 0
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            folder.unlink(name)
+
+
+def _lock(folder: Folder, descriptor: int) -> bool:
+    """Lock a file in a folder. Raises `OSError` where there are no locks that all processes see."""
+    if folder.is_shared:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    return lock_file(descriptor)
+
+
+def lock_new(folder: Folder, descriptor: int) -> bool:
+    """Lock a file that was just made in a folder; False if another process has taken it for abandoned before."""
+    try:
+        return _lock(folder, descriptor) and os.fstat(descriptor).st_nlink > 0
     except OSError:  # no locks on this file system
         return True
 

@@ -27,8 +27,10 @@ RENAMES_OPEN_FILES: Final = HAS_DESCRIPTORS  # POSIX goes by inodes: their names
 class Folder(ABC):
     """A folder, until `close`. Methods raise `OSError`; those that take a name follow no link of that name.
 
-    Its creator closes it. It may be used by several threads.
+    Its creator closes it. It may be used by several threads. `is_shared`: other hosts may have its file system, too.
     """
+
+    is_shared: bool = False
 
     @abstractmethod
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
@@ -61,6 +63,14 @@ class Folder(ABC):
     @abstractmethod
     def replace(self, name: str, as_name: str) -> None:
         """Give a file in it another name; what had that name is gone."""
+
+    @abstractmethod
+    def link(self, name: str, target: str) -> None:
+        """Make a symbolic link in it, which need not lead anywhere. What has that name stays: `FileExistsError`."""
+
+    @abstractmethod
+    def target(self, name: str) -> str:
+        """Where a symbolic link in it leads."""
 
     @abstractmethod
     def set_used(self, name: str, now_ns: int) -> None:
@@ -96,7 +106,10 @@ class Folder(ABC):
 
     @abstractmethod
     def lock(self) -> bool:
-        """Lock it, for as long as it is open; False where another process has it locked."""
+        """Lock it, for as long as it is open; False where another process has it locked.
+
+        Where it is shared there are no locks of folders: a network file system keeps them to one host.
+        """
 
     @abstractmethod
     def open_cached(self, path: str, flags: int) -> int:

@@ -13,10 +13,11 @@ from vbnfs.host.locks import lock_file
 class FolderByDescriptor(Folder):
     """A folder that is open as `descriptor`."""
 
-    __slots__ = ("descriptor",)
+    __slots__ = ("descriptor", "is_shared")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, is_shared: bool = False) -> None:
         self.descriptor: Final = descriptor
+        self.is_shared = is_shared
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         """See `Folder`: openat(2)."""
@@ -24,7 +25,7 @@ class FolderByDescriptor(Folder):
 
     def below(self, name: str) -> Folder:
         """See `Folder`."""
-        return FolderByDescriptor(os.open(name, FOLDER, dir_fd=self.descriptor))
+        return FolderByDescriptor(os.open(name, FOLDER, dir_fd=self.descriptor), is_shared=self.is_shared)
 
     def stat(self, name: str) -> os.stat_result:
         """See `Folder`: fstatat(2)."""
@@ -50,6 +51,14 @@ class FolderByDescriptor(Folder):
     def replace(self, name: str, as_name: str) -> None:
         """See `Folder`: renameat(2)."""
         os.replace(name, as_name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+
+    def link(self, name: str, target: str) -> None:
+        """See `Folder`: symlinkat(2)."""
+        os.symlink(target, name, dir_fd=self.descriptor)
+
+    def target(self, name: str) -> str:
+        """See `Folder`: readlinkat(2)."""
+        return os.readlink(name, dir_fd=self.descriptor)
 
     def set_used(self, name: str, now_ns: int) -> None:
         """See `Folder`: utimensat(2)."""
@@ -86,6 +95,8 @@ class FolderByDescriptor(Folder):
 
     def lock(self) -> bool:
         """See `Folder`: flock(2)."""
+        if self.is_shared:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
         return lock_file(self.descriptor)
 
     def open_cached(self, path: str, flags: int) -> int:

@@ -67,6 +67,14 @@ class FolderByPath(Folder):
         """See `Folder`. Raises `PermissionError` where a process goes on having one of them open."""
         _patiently(os.replace, self.path / name, self.path / as_name)
 
+    def link(self, name: str, target: str) -> None:
+        """See `Folder`. Windows lets few users make one."""
+        os.symlink(target, self.path / name)  # noqa: PTH211
+
+    def target(self, name: str) -> str:
+        """See `Folder`."""
+        return os.readlink(self.path / name)
+
     def set_used(self, name: str, now_ns: int) -> None:
         """See `Folder`."""
         os.utime(self.path / name, ns=(now_ns, now_ns))

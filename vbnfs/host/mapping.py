@@ -23,6 +23,15 @@ def map_populated(descriptor: int, offset: int, length: int) -> memoryview:
     return memoryview(mapping)[lead:]
 
 
+def forget_pages(descriptor: int, offset: int = 0, length: int = 0) -> None:
+    """Have the next read of a file's bytes ask the file system, and not pages that are in memory: posix_fadvise(2).
+
+    A length of 0: to the end. Only whole pages go, and none that was written and not synced. Raises `OSError`.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+
 def read_in_memory(descriptor: int, length: int, offset: int) -> bytes | None:
     """A few bytes of a file; None if they are not in the page cache; b"" where that cannot be found out.
 

@@ -7,7 +7,8 @@ import os
 import re
 from collections import deque
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ class MountEntry:
     owner: int
     group: int = 0
     layers: tuple[Path, ...] = ()  # of an overlay: the folders that it reads and does not write, as it was given them
+    options: frozenset[str] = field(default=frozenset(), compare=False)  # of its file system
 
 
 def parse_mountinfo(text: str) -> list[MountEntry]:
@@ -59,6 +61,7 @@ def _parse_line(line: str) -> MountEntry | None:
         int(owner[1]) if owner else 0,
         int(group[1]) if group else 0,
         _layers(more[2]) if more[0] == _OVERLAY else (),
+        frozenset(more[2].split(",")),
     )
 
 
@@ -152,6 +155,17 @@ def is_local(path: Path) -> bool:
     except OSError:
         return False
     return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
+
+
+def is_shared(path: Path) -> bool:
+    """Whether other hosts may have the file system of a path, too: it is not known to be this machine's alone.
+
+    False on a system that does not say what is mounted (any but Linux).
+    """
+    with suppress(OSError):
+        if entries := all_mounts():
+            return file_system_type(Path(os.path.realpath(path)), entries) not in _LOCAL_TYPES
+    return False
 
 
 def is_stacked(path: Path) -> bool:

@@ -21,6 +21,7 @@ from vbnfs.host.folders import FOLDER, HAS_DESCRIPTORS, Folder, flags_of
 from vbnfs.host.folders_by_descriptor import FolderByDescriptor
 from vbnfs.host.folders_by_path import FolderByPath
 from vbnfs.host.identity import group_name, members_of, our_uid, user_name
+from vbnfs.host.mountinfo import is_shared
 
 _STEP: Final = flags_of("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC")  # also where only passing is allowed
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -46,13 +47,18 @@ def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> Folde
     """
     if not HAS_DESCRIPTORS:
         return _opened_by_path(path.absolute(), make=make)
-    here = _descend(path.absolute(), make=make, owners=owners)
+    try:
+        here = _descend(path.absolute(), make=make, owners=owners)
+    except PermissionError as error:
+        raise (_kept_out(path) if _may_be_squashed(path) else error) from error
     try:
         status = os.fstat(here)
         accepted = {*trusted_owners(), *owners} if owners else {our_uid()}
         if not any(is_own_folder(status, uid) for uid in accepted):
+            if _may_be_squashed(path):
+                raise _kept_out(path)
             raise _not_yours(path) if not owners else _not_theirs(path, status, owners)
-        return FolderByDescriptor(os.open(".", FOLDER, dir_fd=here))
+        return FolderByDescriptor(os.open(".", FOLDER, dir_fd=here), is_shared=is_shared(path))
     finally:
         os.close(here)
 
@@ -61,6 +67,18 @@ def _opened_by_path(path: Path, *, make: bool) -> Folder:
     if make:
         path.mkdir(parents=True, exist_ok=True)
     return FolderByPath(path.resolve())
+
+
+def _may_be_squashed(path: Path) -> bool:
+    """Whether a server may take us, root, for a user who may do nothing there: `root_squash` of exports(5)."""
+    return our_uid() == 0 and is_shared(path)
+
+
+def _kept_out(path: Path) -> CacheError:
+    return CacheError(
+        f"cache directory {path}: root may not use it: it is another user's, or its server keeps root out, as NFS"
+        " does (root_squash); run vbnfs as the user whose folder it is, or choose another one with --cache-dir"
+    )
 
 
 def _not_yours(path: Path) -> CacheError:

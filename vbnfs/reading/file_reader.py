@@ -1,6 +1,7 @@
 """One open file: read(offset, size), and what its pattern of reads says about the next ones."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Final
 
@@ -41,7 +42,7 @@ class FileReader:
         self._source = source
         self._verdicts = verdicts
         self.advises: Final = advises  # False: what is read says nothing about what will be
-        self._advisor = Advisor(content, source, prefetcher, walks, peek=self._without_waiting) if advises else None
+        self._advisor = Advisor(content, source, prefetcher, walks, peek=_peek_by(self)) if advises else None
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`, but raises `trio.WouldBlock` where that has to wait; then nothing has changed."""
@@ -203,3 +204,14 @@ class FileReader:
         """The part of block `index` that is wanted."""
         block = block_range(self._content, index)
         return ByteRange(max(wanted.start, block.start), min(wanted.stop, block.stop))
+
+
+def _peek_by(reader: FileReader) -> Callable[[ByteRange], Bytes | None]:
+    """What reads what is in memory. It does not keep the reader, which has it: else the two would be garbage."""
+    itself = weakref.ref(reader)
+
+    def peek(wanted: ByteRange) -> Bytes | None:
+        found = itself()
+        return None if found is None else found._without_waiting(wanted)
+
+    return peek

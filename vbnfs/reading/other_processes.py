@@ -16,6 +16,7 @@ import trio
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
+from vbnfs.cache.host_claims import HostClaims, Pulse
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -23,6 +24,7 @@ from vbnfs.reading.planner import plan_gets
 
 _PATIENCE_SECONDS: Final = 2.0  # then one of the processes that wait fetches as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
+_LONGEST_WAIT_FOR_HOSTS: Final = 12.0  # seconds, for a process that is seen to get on: less than --io-timeout has
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
 _GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
@@ -42,7 +44,7 @@ class SharedFetches:
     `may_wait`: a lock may wait for the network; the event loop then asks for none.
     """
 
-    def __init__(self, claims: Claims, cache: BlockCache, *, may_wait: bool, metrics: Metrics) -> None:
+    def __init__(self, claims: Claims | HostClaims, cache: BlockCache, *, may_wait: bool, metrics: Metrics) -> None:
         self._claims = claims
         self._cache = cache
         self._metrics = metrics
@@ -60,16 +62,22 @@ class SharedFetches:
             yield Round({}, (indices,))
             return
         began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
-        left = list(indices)
+        first, left = began, list(indices)
+        seen: Pulse | None = None
         while left:
             waited = trio.current_time() - began
+            is_early = began - first < _LONGEST_WAIT_FOR_HOSTS
+            if waited > _PATIENCE_SECONDS and is_early and (now := await self._pulse(content, left[0])) != seen:
+                seen, began, waited = now, trio.current_time(), 0.0
             taken = await self._take(content, left, waited)
             if taken:
                 left = [index for index in left if index not in taken]
                 # A process that brings one block after the other is not slow, however many there are.
                 began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
+                first = began
                 yield await self._round(content, taken)
             if left:
+                seen = seen or await self._pulse(content, left[0])
                 await trio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
@@ -101,6 +109,15 @@ class SharedFetches:
     def _drop(self, content: Content, indices: Sequence[int]) -> None:
         for run in plan_gets(indices):
             self._claims.drop(content.content_id, run)
+
+    async def _pulse(self, content: Content, index: int) -> Pulse | None:
+        """By which the process that has claimed a block shows that it is slow, and does not hang; None if by nothing.
+
+        Its disk may be slow, or the way to S3: then fetching the same costs more than waiting.
+        """
+        if not isinstance(self._claims, HostClaims):
+            return None
+        return await trio.to_thread.run_sync(self._claims.pulse, content.content_id, index, abandon_on_cancel=True)
 
     async def _take(self, content: Content, left: list[int], waited: float) -> list[int]:
         if waited > _MOST_PATIENCE_SECONDS:
@@ -153,6 +170,7 @@ class SharedFetches:
         return found
 
     def _on_disk(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
+        self._cache.refresh(content)
         lacking = set(self._cache.missing(content, indices))
         found: dict[int, bytes] = {}
         for index in indices:

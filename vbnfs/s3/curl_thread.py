@@ -10,10 +10,11 @@ present one (generations.py). Those of an earlier one end with the last transfer
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 import pycurl
 import structlog
@@ -62,24 +63,37 @@ class _ShortTransfers:
         self._epoll.close()
 
 
-class _Watch(Protocol):
-    """Gets the descriptors of a multi handle to wait for, and for what."""
-
-    def __call__(self, multi: pycurl.CurlMulti, what: int, descriptor: int) -> None: ...
+# Gets a multi handle, for what it is to wait, and a descriptor to wait for.
+_Watch: TypeAlias = Callable[[pycurl.CurlMulti, int, int], None]
 
 
 class _Connections:
-    """A generation of connections and the transfers on them. For one thread."""
+    """A generation of connections and the transfers on them. For one thread.
+
+    libcurl's handle keeps what it calls, and this keeps the handle: so it calls by weak references. Else what is over
+    would be garbage, and have its open files until a full collection.
+    """
 
     def __init__(self, number: int, max_connections: int, watch: _Watch) -> None:
         self.number = number
         self.evidence = Evidence()
         self.transfers: dict[pycurl.Curl, Transfer] = {}
         self.due: float | None = None
-        self.multi = multi = pycurl.CurlMulti()
-        multi.setopt(pycurl.M_SOCKETFUNCTION, lambda what, descriptor, *_: watch(multi, what, descriptor))
-        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
+        self.multi = pycurl.CurlMulti()
+        itself, watching = weakref.ref(self), weakref.WeakMethod(watch)
+
+        def on_socket(what: int, descriptor: int, *_: object) -> None:
+            connections, call = itself(), watching()
+            if connections is not None and call is not None:
+                call(connections.multi, what, descriptor)
+
+        def on_timer(milliseconds: int) -> None:
+            if (connections := itself()) is not None:
+                connections._set_timer(milliseconds)
+
+        self.multi.setopt(pycurl.M_SOCKETFUNCTION, on_socket)
+        self.multi.setopt(pycurl.M_TIMERFUNCTION, on_timer)
+        self.multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
 
     def add(self, transfer: Transfer) -> None:
         self.transfers[transfer.handle] = transfer

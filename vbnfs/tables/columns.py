@@ -25,9 +25,12 @@ class Kind(enum.Enum):
 
 
 class UnknownColumnError(UsageError):
-    """A table has no column of this `name`. The message has the names that are `nearest` to it."""
+    """A table has no column of this `name`. The message has the names that are `nearest` to it.
 
-    def __init__(self, message: str, *, name: str, nearest: Sequence[str] = ()) -> None:
+    As all errors it can be made of a message alone: so it can be pickled, and comes out of other processes.
+    """
+
+    def __init__(self, message: str, *, name: str = "", nearest: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.name = name
         self.nearest = nearest

@@ -1,8 +1,8 @@
-"""The page's addresses. Each view is a function in a module of its own, which gives values to a template."""
+"""The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
+from urllib.parse import parse_qs
 
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
@@ -15,11 +15,15 @@ from starlette.routing import BaseRoute, Route
 
 from vbnfs.errors import VbnfsError
 from vbnfs.web.house import House
+from vbnfs.web.picked import picked_of
 from vbnfs.web.rendering import Pages
+from vbnfs.web.sessions_page import asked_of, find
+from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import version_rows
 
-_SCRIPTS: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _LEAST_COMPRESSED_BYTES: Final = 1000
+_MOST_FORM_BYTES: Final = 1 << 20
+_MOST_FIELDS: Final = 20_000
 
 View = Callable[[Request], Response]
 
@@ -36,6 +40,11 @@ class Page:
         """All addresses."""
         return [
             Route("/", _in_a_thread(self.versions)),
+            Route("/sessions", _in_a_thread(self.sessions)),
+            Route("/plan", _in_a_thread(self.plan), methods=["POST"]),
+            Route("/jobs", _in_a_thread(self.jobs)),
+            Route("/jobs", _in_a_thread(self.begin), methods=["POST"]),
+            Route("/jobs/{number:int}/end", _in_a_thread(self.end), methods=["POST"]),
             Route("/static/{name:path}", _in_a_thread(_static)),
         ]
 
@@ -51,6 +60,40 @@ class Page:
             config=self._house.config,
         )
 
+    def sessions(self, request: Request) -> Response:
+        """Sessions, by what an address asks for."""
+        asked = asked_of(request.query_params.multi_items())
+        name, table = self._house.table(asked.version, "sessions")
+        return self._pages.answer(
+            request,
+            "sessions.html",
+            asked=asked,
+            found=find(table, asked, name=name),
+            all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
+        )
+
+    def plan(self, request: Request) -> Response:
+        """What fetching the picked sessions would do; nothing is begun."""
+        picked = picked_of(_form(request))
+        places = self._house.places(picked, asked_of(request.query_params.multi_items()))
+        plan = self._house.plan(picked, places)
+        return self._pages.part(request, "plan.html", plan=plan, picked=picked, places=places)
+
+    def begin(self, request: Request) -> Response:
+        """Begin to fetch, or pin, what a plan was of."""
+        picked = picked_of(_form(request))
+        self._house.fetch(picked, _form(request).get("place", ()))
+        return self.jobs(request)
+
+    def jobs(self, request: Request) -> Response:
+        """What is under way, and what has ended."""
+        return self._pages.part(request, "jobs.html", jobs=self._house.jobs.all())
+
+    def end(self, request: Request) -> Response:
+        """Have a job end."""
+        self._house.jobs.end(request.path_params["number"])
+        return self.jobs(request)
+
     async def failed(self, request: Request, error: Exception) -> Response:
         """What is shown where a view cannot give its page: why, and what to do."""
         if isinstance(error, HTTPException):
@@ -60,7 +103,7 @@ class Page:
 
 
 def make_app(house: House, pages: Pages) -> Starlette:
-    """The page as an ASGI application, which asks nobody who they are: put a `Guard` before it."""
+    """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
         routes=page.routes,
@@ -71,18 +114,34 @@ def make_app(house: House, pages: Pages) -> Starlette:
 
 def _in_a_thread(view: View) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
+        request.state.form = await _body(request) if request.method == "POST" else b""
         return await run_sync(view, request)
 
     return answer
 
 
+async def _body(request: Request) -> bytes:
+    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long."""
+    found = bytearray()
+    async for piece in request.stream():
+        found += piece
+        if len(found) > _MOST_FORM_BYTES:
+            raise HTTPException(413, "That is more than this page sends.")
+    return bytes(found)
+
+
+def _form(request: Request) -> Mapping[str, Sequence[str]]:
+    try:
+        return parse_qs(request.state.form.decode("utf-8"), max_num_fields=_MOST_FIELDS, keep_blank_values=True)
+    except ValueError as error:
+        raise HTTPException(400, "No form of this page.") from error
+
+
 def _static(request: Request) -> Response:
-    """A script, a style or a picture of the page. Its address has the version, so that a browser may keep it."""
-    name = request.path_params["name"]
-    place = files("vbnfs.web") / "static"
-    known = {f"{folder}{one.name}" for folder in ("", "vendored/") for one in (place / folder).iterdir()}
-    kind = _SCRIPTS.get(name.rpartition(".")[2])
-    if name not in known or kind is None:
+    """A script, a style or a picture, which a browser may keep."""
+    found = static_files().get(request.path_params["name"])
+    if found is None:
         raise HTTPException(404, "There is no such file.")
-    data = place.joinpath(*name.split("/")).read_bytes()
-    return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=86400"})
+    return Response(
+        found.data, media_type=found.kind, headers={"Cache-Control": "private, max-age=604800, immutable"}
+    )

@@ -4,22 +4,34 @@ Views are functions that run in threads of the server, and reach the event loop 
 API has. Values that never change are kept; what the cache has of them is looked up for each answer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
+
+from vbnfs.access.fetching import Plan
+from vbnfs.access.finding import Finder
 from vbnfs.access.here import Here
 from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import shows_dataset_of
 from vbnfs.access.versions import Versions
-from vbnfs.api.connection import Connection
+from vbnfs.access.wanted import Wanted
+from vbnfs.amounts import files
+from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
+from vbnfs.api.working_sets import bring, plan
 from vbnfs.config.settings import Config
+from vbnfs.dataset.manifest import Manifest
 from vbnfs.errors import MountError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
+from vbnfs.web.jobs import Jobs, Report
+from vbnfs.web.picked import AREAS, Picked, files_of
+from vbnfs.web.sessions_page import Asked, find
 
 _ANSWER_SECONDS: Final = 1.0
+_LAST_SECONDS: Final = 5.0  # for jobs to end
 
 AskStatus = Callable[[mountinfo.MountEntry], Mapping[str, Any]]
 
@@ -34,6 +46,7 @@ class House:
     def __init__(self, config: Config, *, ask: AskStatus = _ask) -> None:
         self.connection: Final = Connection(config)
         self.dataset: Final = Dataset.on(self.connection)
+        self.jobs: Final = Jobs()
         self._ask = ask
 
     @property
@@ -45,6 +58,35 @@ class House:
     def versions(self) -> Versions:
         """The dataset's versions. Raises a `VbnfsError` where there are none to be had."""
         return self.connection.value.versions
+
+    def table(self, version: str | None, name: str) -> tuple[str, pd.DataFrame]:
+        """A table's own name, and its rows with what the cache has of their files beside: `row_files.BESIDE`."""
+        return self.connection.run(_table, self.versions.manifest(version), name)
+
+    def places(self, picked: Picked, asked: Asked) -> list[str]:
+        """The places of the files of picked sessions; `asked`: the filters of the page on which they were picked."""
+        name, table = self.table(picked.version, "sessions")
+        ids = find(table, asked, name=name).session_ids if picked.is_all else picked.session_ids
+        areas = [literal.strip("'\"") for literal in asked.chosen.get(AREAS, ())]
+        return self.connection.run(_files_of, self.versions.manifest(picked.version), ids, picked.lfp, areas)
+
+    def plan(self, picked: Picked, places: Sequence[str]) -> Plan:
+        """What fetching files would do. Raises a `VbnfsError`."""
+        wanted = Wanted(tuple(places), dataset_version=picked.version)
+        return plan(self.connection, wanted, picked.version, is_pin=picked.pin is not None)
+
+    def fetch(self, picked: Picked, places: Sequence[str]) -> int:
+        """Begin to fetch files, and to pin them if a pin is named; the number of the job."""
+        wanted = Wanted(tuple(places), dataset_version=picked.version).check()
+
+        def work(report: Report) -> str:
+            found = bring(self.connection, wanted, picked.version, pin=picked.pin, progress=report)
+            return f"{files(len(found))} here, and checked" + (
+                f"; held by the pin {picked.pin}" if picked.pin else ""
+            )
+
+        what = f"Pin {picked.pin}: " if picked.pin else "Fetch "
+        return self.jobs.start(f"{what}{files(len(places))}", work)
 
     def here(self) -> Here:
         """What the cache has now."""
@@ -63,5 +105,19 @@ class House:
         return None
 
     def close(self) -> None:
-        """Close what is open."""
+        """End all jobs, and close what is open."""
+        self.jobs.close(_LAST_SECONDS)
         self.connection.close()
+
+
+async def _table(parts: Parts, manifest: Manifest, name: str) -> tuple[str, pd.DataFrame]:
+    finder = Finder(parts.tables_of(manifest))
+    own_name = finder.tables.name_of(name)
+    return own_name, await finder.rows(own_name)
+
+
+async def _files_of(
+    parts: Parts, manifest: Manifest, session_ids: Collection[int], lfp: str, areas: Collection[str]
+) -> list[str]:
+    finder = Finder(parts.tables_of(manifest))
+    return await files_of(finder, manifest, session_ids, lfp=lfp, areas=areas)

@@ -32,24 +32,18 @@ def pods_of(manifest: Manifest, folder: Path, env: Mapping[str, str]) -> Iterato
     sidecars = [one for one in first if one.get("restartPolicy") == "Always"]
     others = [_container(one, env) for one in first if one not in sidecars]
     for sidecar in sidecars:
-        yield _pod(
-            f"{name}-{sidecar['name']}", {**more, "containers": [_container(sidecar, env)], "volumes": volumes}
-        )
+        alone = {"containers": [_container(sidecar, env)], "restartPolicy": "Never"}  # it ends with its pod
+        yield _pod(f"{name}-{sidecar['name']}", {**more, **alone, "volumes": volumes})
     rest = {"initContainers": others, "containers": [_container(one, env) for one in spec["containers"]]}
-    yield _pod(name, {**more, **rest, "volumes": volumes})
+    restart = spec.get("restartPolicy", "Always")
+    yield _pod(name, {**more, **rest, "restartPolicy": restart, "volumes": volumes})
 
 
 def _pod(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     used = {mount["name"] for one in spec["containers"] for mount in one["volumeMounts"]}
     volumes = [one for one in spec["volumes"] if one["name"] in used]
     rest = {key: value for key, value in spec.items() if value != []}
-    # What ends stays as it is: the tests start it again.
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {**rest, "volumes": volumes, "restartPolicy": "Never"},
-    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {**rest, "volumes": volumes}}
 
 
 def _container(container: Manifest, env: Mapping[str, str]) -> dict[str, Any]:
@@ -101,6 +95,10 @@ class Kubelet:
     def execute(self, container: str, command: Sequence[str]) -> int:
         """Run a probe or a hook in a container; its exit status."""
         return self._namespace.run("podman", "exec", container, *command).returncode
+
+    def output(self, container: str, command: Sequence[str]) -> str:
+        """What a program writes that must not fail in a container."""
+        return self._namespace.output("podman", "exec", container, *command)
 
     @contextmanager
     def running(self, container: str, command: Sequence[str]) -> Iterator[None]:

@@ -22,6 +22,7 @@ from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import until
 from tests.ports import free_port
 from tests.scenarios.hosts.kubelet import Kubelet
+from tests.scenarios.system.guest import DEBIAN
 from tests.scenarios.system.namespace import MEMBER, REPOSITORY, Namespace
 
 TABLE: Final = "project_metadata/units.csv"
@@ -86,6 +87,7 @@ def server() -> Iterator[FakeS3Server]:
 @pytest.fixture(scope="module")
 def machine(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
     """A namespace with the image in podman's storage, which is in memory, and goes with it."""
+    assert DEBIAN.exists(), f"{DEBIAN} is missing: run script/setup all"
     folder = tmp_path_factory.mktemp("image")
     texts = {
         "CONTAINERS_CONF": CONTAINERS.format(endpoint=server.endpoint_url),
@@ -99,7 +101,7 @@ def machine(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         patch.setenv("DISABLE_HC_SYSTEMD", "true")
         namespace.output("sh", "-euc", SETUP)
         try:
-            namespace.output("sh", "-euc", MAKE_BASE, "sh", f"{REPOSITORY}/.debian/root.tar", seconds=SECONDS)
+            namespace.output("sh", "-euc", MAKE_BASE, "sh", str(DEBIAN), seconds=SECONDS)
             build = ("env", "TMPDIR=/run/temporary", "deploy/container/build", "--base", BASE)
             assert namespace.output(*build, folder=str(REPOSITORY), seconds=SECONDS) == f"{IMAGE}\n"
             yield namespace
@@ -140,6 +142,15 @@ def commands(heading: str) -> list[str]:
     ]
 
 
+def following_the_claim() -> Any:
+    """The pod that reads, as one that runs for long, and names a claim in the place of hostPath."""
+    pod = json.loads(json.dumps(of_kind("Pod", "reader")))
+    pod["metadata"]["name"] = "following"
+    pod["spec"]["containers"][0]["command"] = ["sleep", "infinity"]
+    pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "vbnfs"}}]
+    return pod
+
+
 @contextmanager
 def reader_with(machine: Namespace, path: str) -> Iterator["subprocess.Popen[str]"]:
     """A program of the host that has a file open, and reads it when it gets a line."""
@@ -154,7 +165,8 @@ def reader_with(machine: Namespace, path: str) -> Iterator["subprocess.Popen[str
 def test_a_daemon_set(kubelet: Kubelet, machine: Namespace) -> None:
     """The node and its pods read the mount, and a daemon that is stuck fails its probe.
 
-    One that was killed starts anew, over its dead mount. The end waits for a program that has a file open.
+    One that was killed starts anew, over its dead mount, and a pod that runs on sees the new one. The end waits for a
+    program that has a file open.
     """
     port = free_port()
     manifest = with_port("DaemonSet", port)
@@ -173,23 +185,27 @@ def test_a_daemon_set(kubelet: Kubelet, machine: Namespace) -> None:
     assert machine.output("podman", "wait", "reader-reader") == "0\n"
     assert machine.output("podman", "logs", "reader-reader") == TEXT
 
+    [pod] = kubelet.pods(following_the_claim())
+    kubelet.play(pod)
+    assert kubelet.output("following-reader", ["cat", f"/data/vbn/{TABLE}"]) == TEXT
+
     pid = kubelet.pid_of(name)
     os.kill(pid, signal.SIGSTOP)
     assert kubelet.execute(name, ["timeout", "1", *container["livenessProbe"]["exec"]["command"]]) != 0
     os.kill(pid, signal.SIGKILL)
-    until(lambda: "not connected" in machine.run("cat", f"/mnt/vbnfs/vbn/{TABLE}").stderr, seconds=60)
-    until(lambda: machine.run("podman", "pod", "start", "vbnfs").returncode == 0, seconds=60)  # it has ended by then
+    until(lambda: kubelet.pid_of(name) not in {0, pid}, seconds=60)
     kubelet.wait_until_ready(name, container)
     assert machine.output("cat", f"/mnt/vbnfs/vbn/{TABLE}") == TEXT
+    assert kubelet.output("following-reader", ["cat", f"/data/vbn/{TABLE}"]) == TEXT
     assert machine.mounts() == ["/mnt/vbnfs/vbn"]
 
+    pid = kubelet.pid_of(name)
     with reader_with(machine, f"/mnt/vbnfs/vbn/{OTHER}") as program:
         with kubelet.running(name, container["lifecycle"]["preStop"]["exec"]["command"]):
             until(lambda: machine.mounts() == [], seconds=60)
-            assert state_of(machine, name) == "running"
+            assert Path(f"/proc/{pid}").exists()
             assert program.communicate("\n", timeout=60)[0] == OTHER_TEXT
-        machine.output("podman", "wait", name)
-    assert machine.mounts() == []
+        until(lambda: not Path(f"/proc/{pid}").exists(), seconds=60)
 
 
 def test_a_sidecar(kubelet: Kubelet, machine: Namespace) -> None:

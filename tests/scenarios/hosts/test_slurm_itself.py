@@ -1,4 +1,4 @@
-"""Slurm itself, with one node: the jobs and the epilog of docs/other-hosts.md, as they stand."""
+"""Slurm itself, with one node: the jobs of docs/slurm.md as they stand, and the epilog of deploy/slurm."""
 
 import os
 import sys
@@ -11,10 +11,11 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import until
-from tests.scenarios.hosts.recipes import block
 from tests.scenarios.hosts.slurm import Cluster, cluster
+from tests.scenarios.readers.recipes import sections
 from vbnfs.host.mountinfo import find_mount
 
+ROOT = Path(__file__).parents[3]
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 DATA = Pattern(3_000_001)
 BIN = Path(sys.executable).parent
@@ -36,11 +37,11 @@ def server() -> Iterator[FakeS3Server]:
 
 @pytest.fixture
 def slurm(server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A cluster with the document's epilog, whose users have vbnfs in their PATH."""
+    """A cluster with the epilog, whose users have vbnfs in their PATH."""
     monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     epilog = tmp_path / "epilog"
-    epilog.write_text(block("Slurm", "sh", 2).replace("/opt/vbnfs/bin", str(BIN)))
+    epilog.write_text((ROOT / "deploy/slurm/epilog").read_text().replace("/opt/vbnfs/bin", str(BIN)))
     epilog.chmod(0o755)
     with cluster(tmp_path / "slurm", more=f"Epilog={epilog}") as slurm:
         yield slurm
@@ -68,7 +69,9 @@ class Job:
 
 def test_jobs(slurm: Cluster, tmp_path: Path) -> None:
     """A job's mount goes with it: at its end, when it is cancelled, and by the epilog when it was killed."""
-    number, itself, steps = str(len(DATA)), block("Slurm", "sh", 0), block("Slurm", "sh", 1)
+    found = {one.title: one.blocks for one in sections(ROOT / "docs" / "slurm.md")}
+    (_, itself), (_, steps) = found["A job that mounts for itself"]
+    number = str(len(DATA))
     ends = Job(slurm, tmp_path / "ends", itself)
     cancelled = Job(slurm, tmp_path / "cancelled", itself, seconds=1000)
     killed = Job(slurm, tmp_path / "killed", "#!/bin/sh\nvbnfs mount /tmp/vbn-$SLURM_JOB_ID\n")

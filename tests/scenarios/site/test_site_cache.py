@@ -14,7 +14,7 @@ from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs
-from tests.scenarios.site.test_nginx import Nginx, asked_ranges, running_nginx
+from tests.scenarios.site.proxies import ENGINES, Proxy, Start, asked_ranges, running_nginx
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -24,6 +24,12 @@ FIRST: Final = "sessions/0.nwb"
 PLAIN: Final = {name: data[: len(data)] for name, data in FILES.items()}
 
 
+@pytest.fixture(params=ENGINES)
+def start(request: pytest.FixtureRequest) -> Start:
+    """What starts a proxy, of each kind."""
+    return ENGINES[request.param]
+
+
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """The dataset's bucket."""
@@ -31,7 +37,7 @@ def server() -> Iterator[FakeS3Server]:
         yield server
 
 
-def url(nginx: Nginx) -> str:
+def url(nginx: Proxy) -> str:
     return f"http://127.0.0.1:{nginx.port}"
 
 
@@ -39,9 +45,11 @@ def is_verified(mount: Mount, name: str) -> bool:
     return os.getxattr(mount.path / name, "user.vbnfs.verified").startswith(b"blake2b:")
 
 
-def test_two_machines_fetch_each_byte_once(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+def test_two_machines_fetch_each_byte_once(
+    start: Start, mounts: Mounts, server: FakeS3Server, tmp_path: Path
+) -> None:
     """What one machine has read comes from the site cache to another; it is the dataset's when it is hashed."""
-    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
+    with start(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
         for machine in ("a", "b"):
             mount = mounts(
                 server.endpoint_url,
@@ -60,7 +68,8 @@ def test_two_machines_fetch_each_byte_once(mounts: Mounts, server: FakeS3Server,
             assert f"site cache  {url(nginx)}  " in run_vbnfs("status", mount.path).stdout
             mount.umount()
     asked = asked_ranges(server)
-    assert len(asked) == 6 * 3  # slices of 1 MiB
+    slices = 6 * 3  # of 1 MiB
+    assert len(asked) == slices if start is ENGINES["nginx"] else slices <= len(asked) <= 2 * slices
 
 
 def test_a_site_cache_that_goes_and_returns(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
@@ -80,9 +89,9 @@ def test_a_site_cache_that_goes_and_returns(mounts: Mounts, server: FakeS3Server
         assert mount.status()["site_cache"][0]["blocks"] >= 12
 
 
-def test_killed_in_the_middle(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+def test_killed_in_the_middle(start: Start, mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """A site cache that dies while a file is read costs no failed read and no wrong byte."""
-    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
+    with start(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
         mount = mounts(server.endpoint_url, "--site-cache", url(nginx))
         with (mount.path / FIRST).open("rb", buffering=0) as file:
             begun = file.read(100_000)
@@ -119,9 +128,9 @@ def test_several_share_the_files(mounts: Mounts, server: FakeS3Server, tmp_path:
         assert mount.status()["metrics"]["failed_answers"] == 0
 
 
-def test_a_site_cache_that_is_wrong(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+def test_a_site_cache_that_is_wrong(start: Start, mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """With digests a wrong block is caught as it comes; without them when the file is whole, which then is mended."""
-    with serve({"0.1.0": FILES}) as other, running_nginx(tmp_path, f"--endpoint-url={other.endpoint_url}") as nginx:
+    with serve({"0.1.0": FILES}) as other, start(tmp_path, f"--endpoint-url={other.endpoint_url}") as nginx:
         other.behaviours.append(Damaged(FIRST, at=1_000_000, times=1_000))
         mount = mounts(server.endpoint_url, "--site-cache", url(nginx))
         (mount.path / FIRST).read_bytes()

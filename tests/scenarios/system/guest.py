@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[3]
 VBNFS = str(Path(sys.executable).parent / "vbnfs")
 USER = "somebody"
 USER_ID = 4711
-_ROOT = REPOSITORY / ".debian" / "root.tar"
+DEBIAN = REPOSITORY / ".debian" / "root.tar"  # a root folder, as `script/setup all` has made it
 _TIMEOUT_SECONDS = 120
 _UMASK = 0o022  # whatever that of the tests is: everybody in there is to reach its folders
 _BOOT = (
@@ -79,10 +79,10 @@ exec env -i container=x /sbin/init </dev/null >/dev/null 2>&1
 
 def make_root(folder: Path) -> Path:
     """A minimal Debian (or Ubuntu) of this machine's release, which `script/setup all` has made."""
-    assert _ROOT.exists(), f"{_ROOT} is missing: run script/setup all"
+    assert DEBIAN.exists(), f"{DEBIAN} is missing: run script/setup all"
     folder.mkdir()
     command = ["tar", "--extract", "--preserve-permissions", "--numeric-owner", "--strip-components=1"]
-    subprocess.run([*command, f"--directory={folder}", f"--file={_ROOT}"], check=True)
+    subprocess.run([*command, f"--directory={folder}", f"--file={DEBIAN}"], check=True)
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Hubs of notebooks, by the files of deploy/jupyterhub."""
