@@ -77,3 +77,16 @@ def test_what_is_picked_is_fetched(visit: Visit) -> None:
     assert (job.is_failed, job.outcome) == (False, "2 files here, and checked")
     assert "2 files here, and checked" in visit.browser.get("/jobs").text
     assert visit.house.dataset.session(1044385384).file.local_path is not None
+
+
+def test_what_changed_between_two_versions(visit: Visit) -> None:
+    """Files and sums without reading a table; its rows and columns where that is asked for."""
+    page = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0"})
+    assert page.status_code == 200
+    assert "project_metadata/units.csv" in page.text
+    assert "have another value" not in page.text
+    read = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0", "tables": "yes"})
+    assert "snr: 1 rows have another value" in read.text
+    unknown = visit.browser.get("/changes", params={"old": "0.4.0", "new": "9"})
+    assert unknown.status_code == 503
+    assert "there are: 0.4.0, 0.5.0" in unknown.text

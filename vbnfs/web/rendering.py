@@ -33,7 +33,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            size=size, files=files, part=part_of, address=address, duration=duration, words=words
+            size=size, files=files, part=part_of, address=address, duration=duration, words=words, rate=rate
         )
         self._templates.filters.update(word=shlex.quote, python=repr, static=static_address)
         self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
@@ -79,6 +79,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rate(bytes_a_second: float | None) -> str:
+    """Bytes a second, as sizes are shown; nothing is known of it: '-'."""
+    return "-" if bytes_a_second is None else size(round(bytes_a_second))
 
 
 def words(name: str) -> str:
