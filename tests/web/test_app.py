@@ -5,6 +5,8 @@ import re
 import tomllib
 from importlib.resources import files
 
+import pytest
+
 from tests.waiting import until
 from tests.web.conftest import Visit
 
@@ -90,3 +92,15 @@ def test_what_changed_between_two_versions(visit: Visit) -> None:
     unknown = visit.browser.get("/changes", params={"old": "0.4.0", "new": "9"})
     assert unknown.status_code == 503
     assert "there are: 0.4.0, 0.5.0" in unknown.text
+
+
+@pytest.mark.parametrize("path", ["/", "/sessions?query=mouse_id%20%3E%200", "/machine", "/nothing"])
+def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, path: str) -> None:
+    """Where htmx asks, the answer is what stands between the page's head and foot, and no page of its own."""
+    whole, part = visit.browser.get(path), visit.browser.get(path, headers={"HX-Request": "true"})
+    assert whole.status_code == part.status_code
+    assert "<html" in whole.text
+    assert "<html" not in part.text
+    heading = re.search("<h1>.*?</h1>", whole.text)
+    assert heading is not None
+    assert heading[0] in part.text

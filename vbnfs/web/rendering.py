@@ -40,11 +40,9 @@ class Pages:
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page; or, where a script asks, the part of it that the template's block `main` is."""
-        found = self._templates.get_template(template)
         values |= {"root": root_of(request.scope["path"]), "this_address": partial(_changed, request)}
-        if request.headers.get(_OF_A_SCRIPT) is None:
-            return HTMLResponse(found.render(values), status)
-        return HTMLResponse("".join(found.blocks["main"](found.new_context(values))), status)
+        values["is_part"] = request.headers.get(_OF_A_SCRIPT) is not None
+        return HTMLResponse(self._templates.get_template(template).render(values), status)
 
     def part(self, request: Request, template: str, **values: Any) -> HTMLResponse:
         """A template that is a part of a page, for a script that puts it there."""
