@@ -5,6 +5,8 @@ import re
 import tomllib
 from importlib.resources import files
 
+import pytest
+
 from tests.waiting import until
 from tests.web.conftest import Visit
 
@@ -90,3 +92,12 @@ def test_what_changed_between_two_versions(visit: Visit) -> None:
     unknown = visit.browser.get("/changes", params={"old": "0.4.0", "new": "9"})
     assert unknown.status_code == 503
     assert "there are: 0.4.0, 0.5.0" in unknown.text
+
+
+@pytest.mark.parametrize("address", ["/", "/sessions", "/files", "/machine", "/changes?new=0.5.0"])
+def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, address: str) -> None:
+    """What htmx asks for is the page without its frame."""
+    answer = visit.browser.get(address, headers={"HX-Request": "true"})
+    assert answer.status_code == 200
+    assert answer.text.lstrip().startswith("<h1>")
+    assert "<html" not in answer.text
