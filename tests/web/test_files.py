@@ -12,6 +12,7 @@ from tests.web.conftest import Visit
 from vbnfs.access.here import Here
 from vbnfs.web.file_page import FileFacts, recipes
 from vbnfs.web.files_page import folder_at
+from vbnfs.web.house import House
 from vbnfs.web.jobs import Job
 
 PLACE = f"manifests/v0.5.0/{SESSION}"
@@ -93,6 +94,16 @@ def test_lines_of_programs_have_the_real_path(visit: Visit) -> None:
     assert "h5disp(path)" in text
     assert f"h5py.File(&#39;{path}&#39;)" in text
     assert "verified</span> blake2b:" in text
+
+
+def test_where_a_mount_has_it(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a mount of the user's shows the dataset, its path is what is copied, and what programs open."""
+    monkeypatch.setattr(House, "mountpoint", lambda house: Path("/mnt/vbn"))
+    text = page_of(visit, SESSION)
+    assert f'data-copy="/mnt/vbn/{PLACE}"' in text
+    assert f"path = &#39;/mnt/vbn/{PLACE}&#39;" in text
+    assert "need a path" not in text
+    assert 'data-copy="/mnt/vbn/manifests/v0.5.0"' in visit.browser.get("/").text
 
 
 def test_names_in_lines_of_programs_are_quoted() -> None:
