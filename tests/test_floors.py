@@ -34,7 +34,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
-    "web": {ROOT, "config", "host", "dataset", "cache", "access", "api", "tables"},
+    "web": {ROOT, "config", "host", "dataset", "cache", "hdf5", "access", "api", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "api": {ROOT, "config", "host", "dataset", "hdf5", "reading", "access", "tables"},
     "dask": {ROOT, "config", "host", "dataset", "access", "tables", "api"},
@@ -85,7 +85,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
     "upath": {"vbnfs.api.upath"},
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
-    "starlette": {"vbnfs.web.app", "vbnfs.web.guard", "vbnfs.web.rendering", "vbnfs.web.serving"},
+    "starlette": {f"vbnfs.web.{name}" for name in ("app", "file_views", "guard", "rendering", "serving", "views")},
     "jinja2": {"vbnfs.web.rendering"},
     "hypercorn": {"vbnfs.web.serving"},
     "pandas": {

@@ -1,6 +1,7 @@
 """The page of a small release, asked as a browser that has been let in asks."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -37,6 +38,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
 @pytest.fixture
 def visit(server: FakeS3Server) -> Iterator[Visit]:
     """The page of that release."""
+    with visiting(server) as visit:
+        yield visit
+
+
+@contextmanager
+def visiting(server: FakeS3Server) -> Iterator[Visit]:
+    """The page of what a server has."""
     keys = Keys()
     house = House(load_config(command_line={"endpoint_url": server.endpoint_url}))
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])

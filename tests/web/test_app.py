@@ -94,7 +94,7 @@ def test_what_changed_between_two_versions(visit: Visit) -> None:
     assert "there are: 0.4.0, 0.5.0" in unknown.text
 
 
-@pytest.mark.parametrize("path", ["/", "/sessions?query=mouse_id%20%3E%200", "/machine", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/sessions?query=mouse_id%20%3E%200", "/files", "/changes?new=0.5.0", "/machine", "/nothing"])
 def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, path: str) -> None:
     """Where htmx asks, the answer is what stands between the page's head and foot, and no page of its own."""
     whole, part = visit.browser.get(path), visit.browser.get(path, headers={"HX-Request": "true"})

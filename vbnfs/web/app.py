@@ -1,10 +1,7 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
-from urllib.parse import parse_qs
 
-from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from vbnfs.access.running_fetches import running_fetches
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
 from vbnfs.web.picked import picked_of
@@ -23,12 +21,9 @@ from vbnfs.web.rendering import Pages
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import version_rows
+from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
-_MOST_FORM_BYTES: Final = 1 << 20
-_MOST_FIELDS: Final = 20_000
-
-View = Callable[[Request], Response]
 
 
 class Page:
@@ -40,17 +35,17 @@ class Page:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All addresses."""
+        """All addresses but those of files: see `FileViews`."""
         return [
-            Route("/", _in_a_thread(self.versions)),
-            Route("/sessions", _in_a_thread(self.sessions)),
-            Route("/changes", _in_a_thread(self.changes)),
-            Route("/machine", _in_a_thread(self.machine)),
-            Route("/plan", _in_a_thread(self.plan), methods=["POST"]),
-            Route("/jobs", _in_a_thread(self.jobs)),
-            Route("/jobs", _in_a_thread(self.begin), methods=["POST"]),
-            Route("/jobs/{number:int}/end", _in_a_thread(self.end), methods=["POST"]),
-            Route("/static/{name:path}", _in_a_thread(_static)),
+            Route("/", in_a_thread(self.versions)),
+            Route("/sessions", in_a_thread(self.sessions)),
+            Route("/changes", in_a_thread(self.changes)),
+            Route("/machine", in_a_thread(self.machine)),
+            Route("/plan", in_a_thread(self.plan), methods=["POST"]),
+            Route("/jobs", in_a_thread(self.jobs)),
+            Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
+            Route("/jobs/{number:int}/end", in_a_thread(self.end), methods=["POST"]),
+            Route("/static/{name:path}", in_a_thread(_static)),
         ]
 
     def versions(self, request: Request) -> Response:
@@ -99,15 +94,15 @@ class Page:
 
     def plan(self, request: Request) -> Response:
         """What fetching the picked sessions would do; nothing is begun."""
-        picked = picked_of(_form(request))
+        picked = picked_of(form_of(request))
         places = self._house.places(picked, asked_of(request.query_params.multi_items()))
         plan = self._house.plan(picked, places)
         return self._pages.part(request, "plan.html", plan=plan, picked=picked, places=places)
 
     def begin(self, request: Request) -> Response:
         """Begin to fetch, or pin, what a plan was of."""
-        picked = picked_of(_form(request))
-        self._house.fetch(picked, _form(request).get("place", ()))
+        picked = picked_of(form_of(request))
+        self._house.fetch(picked, form_of(request).get("place", ()))
         return self.jobs(request)
 
     def jobs(self, request: Request) -> Response:
@@ -131,35 +126,10 @@ def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
-        routes=page.routes,
+        routes=[*page.routes, *FileViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
         exception_handlers={VbnfsError: page.failed, HTTPException: page.failed},
     )
-
-
-def _in_a_thread(view: View) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        request.state.form = await _body(request) if request.method == "POST" else b""
-        return await run_sync(view, request)
-
-    return answer
-
-
-async def _body(request: Request) -> bytes:
-    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long."""
-    found = bytearray()
-    async for piece in request.stream():
-        found += piece
-        if len(found) > _MOST_FORM_BYTES:
-            raise HTTPException(413, "That is more than this page sends.")
-    return bytes(found)
-
-
-def _form(request: Request) -> Mapping[str, Sequence[str]]:
-    try:
-        return parse_qs(request.state.form.decode("utf-8"), max_num_fields=_MOST_FIELDS, keep_blank_values=True)
-    except ValueError as error:
-        raise HTTPException(400, "No form of this page.") from error
 
 
 def _static(request: Request) -> Response:

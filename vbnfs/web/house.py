@@ -10,24 +10,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+import trio
 
 from vbnfs.access.fetching import Plan
 from vbnfs.access.finding import Finder
+from vbnfs.access.freeing import free
 from vbnfs.access.here import Here
 from vbnfs.access.mount_figures import ask_figures
 from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import shows_dataset_of
+from vbnfs.access.verifying import check
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted
-from vbnfs.amounts import files
+from vbnfs.amounts import files, size
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
-from vbnfs.api.working_sets import bring, plan
+from vbnfs.api.working_sets import bring, plan, verified
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
-from vbnfs.errors import MountError
+from vbnfs.errors import MountError, PinError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
@@ -95,6 +98,26 @@ class House:
         what = f"Pin {picked.pin}: " if picked.pin else "Fetch "
         return self.jobs.start(f"{what}{files(len(places))}", work)
 
+    def verify(self, place: str) -> int:
+        """Begin to hold what is here of a file against its hash; the number of the job."""
+
+        def work(report: Report) -> str:
+            check(verified(self.connection, [place], is_fetched=False, progress=report), with_reason=True)
+            return "its hash is the manifest's"
+
+        return self.jobs.start(f"Verify {place}", work)
+
+    def evict(self, place: str) -> int:
+        """Begin to delete a file from the cache, unless a pin holds it; the number of the job."""
+        return self.jobs.start(f"Delete {place} from the cache", lambda report: self._evicted(place))
+
+    def _evicted(self, place: str) -> str:
+        if pins := free(self.versions, [place], (), is_trial=True).torn:
+            raise PinError(f"{place}: the pin {pins[0]} holds it; 'vbnfs unpin {pins[0]}' lets go of it")
+        freed = free(self.versions, [place], (), is_trial=False)
+        self.connection.run(_forget_deleted)
+        return f"{size(sum(freed.deleted.values()))} deleted; S3 still has it"
+
     def cache(self) -> CacheFacts:
         """What the cache takes: in all, and by when it was used last."""
         now_ns, found = time.time_ns(), list(scan(folder_at(self.config.cache_dir)))
@@ -143,3 +166,7 @@ async def _files_of(
 ) -> list[str]:
     finder = Finder(parts.tables_of(manifest))
     return await files_of(finder, manifest, session_ids, lfp=lfp, areas=areas)
+
+
+async def _forget_deleted(parts: Parts) -> None:
+    await trio.to_thread.run_sync(parts.versions.dataset.cache.forget_deleted)

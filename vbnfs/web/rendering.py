@@ -4,6 +4,7 @@ All that a template writes is escaped (Jinja2's autoescape); names of manifests,
 Addresses of the page itself are relative: below which prefix a proxy shows it, the page need not know.
 """
 
+import json
 import shlex
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +17,7 @@ from starlette.responses import HTMLResponse
 
 from vbnfs import __version__
 from vbnfs.amounts import files, size
+from vbnfs.dataset.names import MAX_PATH_PARTS
 from vbnfs.web.static_files import static_address
 
 _OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
@@ -35,24 +37,37 @@ class Pages:
         self._templates.filters.update(
             size=size, files=files, part=part_of, address=address, duration=duration, words=words, rate=rate
         )
-        self._templates.filters.update(word=shlex.quote, python=repr, static=static_address)
+        self._templates.filters.update(word=shlex.quote, python=repr, static=static_address, json=json.dumps)
         self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page; or, where a script asks, the part of it that the template's block `main` is."""
-        values |= {"root": root_of(request.scope["path"]), "this_address": partial(_changed, request)}
+        values |= {"depth": depth_of(request.scope["path"]), "this_address": partial(_changed, request)}
+        values["root"] = root_at(values["depth"])
         values["is_part"] = request.headers.get(_OF_A_SCRIPT) is not None
-        return HTMLResponse(self._templates.get_template(template).render(values), status)
+        return _html(self._templates.get_template(template).render(values), status)
 
     def part(self, request: Request, template: str, **values: Any) -> HTMLResponse:
-        """A template that is a part of a page, for a script that puts it there."""
-        values |= {"root": root_of(request.scope["path"])}
-        return HTMLResponse(self._templates.get_template(template).render(values))
+        """A template that is a part of a page, for a script that puts it there: into one of the query's `depth`."""
+        text = request.query_params.get("depth", "")
+        depth = min(int(text), MAX_PATH_PARTS + 2) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+        values |= {"depth": depth, "root": root_at(depth)}
+        return _html(self._templates.get_template(template).render(values))
 
 
-def root_of(path: str) -> str:
-    """The way from an address to the page's first: `../` for `/sessions/1`, `./` for `/sessions`."""
-    return "../" * (path.count("/") - 1) or "./"
+def _html(text: str, status: int = 200) -> HTMLResponse:
+    """What is written as UTF-8; names of objects in files may have bytes that are none."""
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)
+
+
+def depth_of(path: str) -> int:
+    """How many folders an address is below the page's first: 0 for `/sessions`, 1 for `/sessions/1`."""
+    return path.count("/") - 1
+
+
+def root_at(depth: int) -> str:
+    """The way from an address to the page's first: `../` from `/sessions/1`, `./` from `/sessions`."""
+    return "../" * depth or "./"
 
 
 def part_of(part: int | None, whole: int | None) -> str:
@@ -93,4 +108,4 @@ def words(name: str) -> str:
 def address(path: str, **query: Any) -> str:
     """A relative address of a path and a query. What is None stands not in it."""
     given: Mapping[str, Any] = {name: value for name, value in query.items() if value is not None}
-    return quote(path, safe="/:@") + (f"?{urlencode(given, doseq=True)}" if given else "")
+    return quote(path, safe="/:@") + (f"?{urlencode(given, doseq=True, errors='surrogateescape')}" if given else "")
