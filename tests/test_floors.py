@@ -85,7 +85,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
     "upath": {"vbnfs.api.upath"},
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
-    "starlette": {"vbnfs.web.app", "vbnfs.web.guard", "vbnfs.web.rendering", "vbnfs.web.serving"},
+    "starlette": {f"vbnfs.web.{name}" for name in ("app", "guard", "rendering", "serving")},
     "jinja2": {"vbnfs.web.rendering"},
     "hypercorn": {"vbnfs.web.serving"},
     "pandas": {

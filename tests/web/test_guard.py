@@ -1,5 +1,7 @@
 """Who may ask the page, and what a browser may do with its answers."""
 
+from urllib.parse import urljoin
+
 import pytest
 
 from tests.web.conftest import ADDRESS, Visit
@@ -9,7 +11,7 @@ from vbnfs.web.guard import PROOF, TOKEN
 def test_the_token_lets_in_once(visit: Visit) -> None:
     """An address with the token leads to the same one without it, and sets a cookie that no script can read."""
     answer = visit.stranger.get(f"/sessions?a=1&{TOKEN}={visit.keys.token}", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "sessions?a=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "./sessions?a=1")
     cookie = answer.headers["set-cookie"]
     assert {part.strip() for part in cookie.split(";")[1:]} == {"HttpOnly", "SameSite=lax"}
     assert visit.keys.token not in cookie
@@ -50,6 +52,28 @@ def test_a_foreign_name_is_refused(visit: Visit, host: str) -> None:
 def test_other_pages_change_nothing(visit: Visit, fields: dict[str, str]) -> None:
     """A POST of a page of another origin, such as another port of this host, is refused."""
     assert visit.browser.post("/nothing", headers=fields).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["//elsewhere.example/x", "/https:elsewhere.example", "/javascript:alert(1)", "/a%0d%0aSet-Cookie:%20a=b"]
+)
+def test_the_token_leads_nowhere_else(visit: Visit, path: str) -> None:
+    """However an address with the token is made, it leads to a page of this host, and adds no field to the answer."""
+    answer = visit.stranger.get(f"{path}?{TOKEN}={visit.keys.token}", follow_redirects=False)
+    assert answer.status_code == 303
+    assert urljoin(f"{ADDRESS}/", answer.headers["location"]).startswith(f"{ADDRESS}/")
+    assert answer.headers["location"].startswith("./")
+    assert answer.headers.get_list("set-cookie") == [answer.headers["set-cookie"]]
+
+
+def test_a_page_is_a_part_of_no_other(visit: Visit) -> None:
+    """A link of another site may lead to a page. As a picture, script, frame or by fetch it is refused there."""
+    for site in ("same-site", "cross-site"):
+        link = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+        assert visit.browser.get("/", headers=link).status_code == 200
+        for mode, dest in (("navigate", "iframe"), ("no-cors", "image"), ("no-cors", "script"), ("cors", "empty")):
+            part = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+            assert visit.browser.get("/", headers=part).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

@@ -1,9 +1,11 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 from urllib.parse import parse_qs
 
+from anyio import fail_after
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,11 +24,12 @@ from vbnfs.web.picked import picked_of
 from vbnfs.web.rendering import Pages
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
-from vbnfs.web.versions_page import version_rows
+from vbnfs.web.versions_page import VersionRow, version_rows
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
 _MOST_FORM_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 20_000
+_FORM_SECONDS: Final = 10.0  # for all of it to come
 
 View = Callable[[Request], Response]
 
@@ -46,6 +49,8 @@ class Page:
             Route("/sessions", _in_a_thread(self.sessions)),
             Route("/changes", _in_a_thread(self.changes)),
             Route("/machine", _in_a_thread(self.machine)),
+            Route("/doctor", _in_a_thread(self.findings)),
+            Route("/doctor", _in_a_thread(self.examine), methods=["POST"]),
             Route("/plan", _in_a_thread(self.plan), methods=["POST"]),
             Route("/jobs", _in_a_thread(self.jobs)),
             Route("/jobs", _in_a_thread(self.begin), methods=["POST"]),
@@ -55,15 +60,17 @@ class Page:
 
     def versions(self, request: Request) -> Response:
         """The dataset: its versions side by side."""
-        versions = self._house.versions
         return self._pages.answer(
             request,
             "versions.html",
-            versions=version_rows(versions, self._house.here()),
-            problems=versions.problems,
+            versions=self._versions(),
+            problems=self._house.versions.problems,
             mountpoint=self._house.mountpoint(),
             config=self._house.config,
         )
+
+    def _versions(self) -> Sequence[VersionRow]:
+        return version_rows(self._house.versions, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""
@@ -94,8 +101,19 @@ class Page:
             remedies=remedies(mounts),
             fetches=running_fetches(),
             cache=self._house.cache(),
+            by_version=[(one.name, one.here_bytes, one.size_bytes) for one in self._versions()],
             pins=self._house.pins(),
+            examined=self._house.examining.now,
         )
+
+    def examine(self, request: Request) -> Response:
+        """Begin to examine this machine."""
+        self._house.examining.begin()
+        return self.findings(request)
+
+    def findings(self, request: Request) -> Response:
+        """What an examination has found, or that it is under way."""
+        return self._pages.part(request, "findings.html", examined=self._house.examining.now)
 
     def plan(self, request: Request) -> Response:
         """What fetching the picked sessions would do; nothing is begun."""
@@ -146,12 +164,17 @@ def _in_a_thread(view: View) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _body(request: Request) -> bytes:
-    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long."""
+    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long, or too slow."""
     found = bytearray()
-    async for piece in request.stream():
-        found += piece
-        if len(found) > _MOST_FORM_BYTES:
-            raise HTTPException(413, "That is more than this page sends.")
+    try:
+        with fail_after(_FORM_SECONDS):
+            async with aclosing(request.stream()) as pieces:
+                async for piece in pieces:
+                    found += piece
+                    if len(found) > _MOST_FORM_BYTES:
+                        raise HTTPException(413, "That is more than this page sends.")
+    except TimeoutError as error:
+        raise HTTPException(408, "The form has not come.") from error
     return bytes(found)
 
 
