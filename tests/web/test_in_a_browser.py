@@ -142,7 +142,9 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     browser.wait("document.querySelector('#plan button')")
     assert "2 files" in browser.evaluate("document.querySelector('#plan').textContent")
     browser.evaluate("document.querySelector('#plan button').click()")
-    browser.wait("document.querySelector('#jobs .good')")
+    browser.wait("document.querySelector('#jobs .good, #jobs .problem')")
+    outcome = browser.evaluate("document.querySelector('#jobs').textContent")
+    assert "2 files here, and checked; held by the pin figure" in outcome
     opened.open("sessions?words=novel")
     tags = browser.evaluate("[...document.querySelectorAll('tbody .tag')].map(one => one.textContent)")
     assert tags == ["whole", "pinned"]
