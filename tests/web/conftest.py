@@ -15,6 +15,10 @@ from vbnfs.web.guard import PROOF, TOKEN, Guard, Keys
 from vbnfs.web.house import House
 from vbnfs.web.rendering import Pages
 
+FINDINGS = (
+    {"check": "kernel", "level": "good", "text": "Linux 6.9", "remedy": None, "see": None},
+    {"check": "disk", "level": "to do", "text": "<full>", "remedy": "'vbnfs clean'", "see": "docs#disk-full"},
+)
 ADDRESS = "http://127.0.0.1:8791"
 
 
@@ -46,7 +50,8 @@ def visit(server: FakeS3Server) -> Iterator[Visit]:
 def visiting(server: FakeS3Server) -> Iterator[Visit]:
     """The page of what a server has."""
     keys = Keys()
-    house = House(load_config(command_line={"endpoint_url": server.endpoint_url}))
+    config = load_config(command_line={"endpoint_url": server.endpoint_url})
+    house = House(config, examine=lambda: FINDINGS)
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
     with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:
         browser.get("/", params={TOKEN: keys.token})

@@ -7,8 +7,9 @@ from importlib.resources import files
 
 import pytest
 
+from tests.fakes.dataset import serve
 from tests.waiting import until
-from tests.web.conftest import Visit
+from tests.web.conftest import Visit, visiting
 
 
 def test_versions_stand_side_by_side(visit: Visit) -> None:
@@ -67,6 +68,29 @@ def test_a_query_that_is_wrong(visit: Visit) -> None:
     assert 'value="experience_levell == &#39;Novel&#39;"' in answer.text
 
 
+def test_names_from_outside_are_text() -> None:
+    """Markup in names of files and in cells of tables, or in what is asked for, is text of the page."""
+    evil = """<img src=x onerror=alert(1)>'"`{{7777*7777}}"""
+    quoted = evil.replace('"', '""')
+    sessions = f'ecephys_session_id,experience_level,file_id\n1044385384,"{quoted}",-999\n1044594870,Novel,-999\n'
+    old = {"project_metadata/ecephys_sessions.csv": sessions.encode()}
+    new = {**old, f"project_metadata/{evil}.csv": b"a\n1\n"}
+    asked = {"words": evil, "query": evil, "sort": evil, "f.experience_level": evil, "version": "0.2.0"}
+    with serve({"0.1.0": old, "0.2.0": new}) as server, visiting(server) as visit:
+        pages = [
+            visit.browser.get("/sessions"),
+            visit.browser.get("/sessions", params=asked),
+            visit.browser.get("/changes", params={"old": "0.1.0", "new": "0.2.0", "tables": "yes"}),
+            visit.browser.get("/sessions", params={"version": evil}),
+            visit.browser.get("/changes", params={"old": evil, "new": evil}),
+            visit.browser.get(f"/{evil}"),
+        ]
+    for page in pages:
+        assert "<img" not in page.text
+        assert str(7777 * 7777) not in page.text
+    assert ["&lt;img" in page.text for page in pages[:4]] == [True] * 4
+
+
 def test_what_is_picked_is_fetched(visit: Visit) -> None:
     """A plan says how much it is, and begins nothing; its button begins a job, which ends with all files checked."""
     plan = visit.browser.post("/plan", data={"session": "1044385384", "lfp": "yes"})
@@ -94,7 +118,9 @@ def test_what_changed_between_two_versions(visit: Visit) -> None:
     assert "there are: 0.4.0, 0.5.0" in unknown.text
 
 
-@pytest.mark.parametrize("path", ["/", "/sessions?query=mouse_id%20%3E%200", "/files", "/changes?new=0.5.0", "/machine", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/sessions?query=mouse_id%20%3E%200", "/files", "/changes?new=0.5.0", "/machine", "/nothing"]
+)
 def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, path: str) -> None:
     """Where htmx asks, the answer is what stands between the page's head and foot, and no page of its own."""
     whole, part = visit.browser.get(path), visit.browser.get(path, headers={"HX-Request": "true"})

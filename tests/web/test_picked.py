@@ -31,7 +31,7 @@ def house() -> Iterator[House]:
     files |= {f"project_metadata/{name}.csv": text.format(*numbers).encode() for name, text in TABLES.items()}
     with serve({"0.1.0": files}) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
-        house = House(load_config(command_line={}))
+        house = House(load_config(command_line={}), examine=list)
         yield house
         house.close()
 

@@ -1,5 +1,6 @@
 """`vbnfs web`."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,14 +14,18 @@ from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, config_of, log_to_te
 @click.option(
     "--allow", "hosts", multiple=True, metavar="HOST", help="A name by which it may be asked, as of a proxy."
 )
+@click.option("--any-user", is_flag=True, help="Programs of other users may ask, as a proxy that is not yours.")
+@click.option("--address-file", type=Path, metavar="FILE", help="Write the address into a file rather than print it.")
 @settings(*ONLY_OF_A_MOUNT, shown=("dataset", "cache_dir", "offline", "config"))
-def web(port: int, is_opened: bool, hosts: tuple[str, ...], **options: Any) -> None:
+def web(
+    port: int, is_opened: bool, hosts: tuple[str, ...], any_user: bool, address_file: Path | None, **options: Any
+) -> None:
     """Show the dataset and this machine in a browser.
 
-    It is for this machine alone, and the address has a token that lets you in. See docs/web.md.
+    It is for you alone, on this machine, and the address has a token that lets you in. See docs/web.md.
     """
     from vbnfs.cli.web import run  # noqa: PLC0415 - an extra
 
     config = config_of(options)
     log_to_terminal("error")
-    run(config, port=port, is_opened=is_opened, hosts=hosts)
+    run(config, port=port, is_opened=is_opened, address_file=address_file, hosts=hosts, any_user=any_user)

@@ -2,12 +2,16 @@
 
 import signal
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
 
+from vbnfs.cli.doctor import rows_without_fetching
+from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import Config
+from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import WebError
 from vbnfs.host.atomic import output_file
 from vbnfs.host.runtime import make_runtime_directory
@@ -16,6 +20,7 @@ try:
     from vbnfs.web.app import make_app
     from vbnfs.web.guard import TOKEN, Guard, Keys
     from vbnfs.web.house import House
+    from vbnfs.web.neighbours import is_stranger
     from vbnfs.web.rendering import Pages
     from vbnfs.web.serving import Listening, listen, serve
 except ModuleNotFoundError as error:
@@ -24,30 +29,60 @@ except ModuleNotFoundError as error:
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(config: Config, *, port: int, is_opened: bool, hosts: Sequence[str]) -> None:
+def run(
+    config: Config,
+    *,
+    port: int,
+    is_opened: bool = False,
+    address_file: Path | None = None,
+    hosts: Sequence[str] = (),
+    any_user: bool = False,
+) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `WebError`."""
-    listening, keys, house = listen(port), Keys(), House(config)
+    listening, keys = listen(port), Keys()
     address = f"{listening.address}?{TOKEN}={keys.token}"
-    app = Guard(make_app(house, Pages(proof=keys.proof, dataset=config.project)), keys, hosts=hosts)
-
-    async def until_asked() -> None:
-        with trio.open_signal_receiver(*_ENDING) as signals:
-            if is_opened:
-                await trio.to_thread.run_sync(_open, listening, address)
-            async for _ in signals:
-                return
-
-    print(f"The page is at {address}", flush=True)
-    print("Only who has this address gets in. Ctrl-C ends.", flush=True)
+    if address_file is None:
+        print(f"The page is at {address}", flush=True)
+        print("Only who has this address gets in. Ctrl-C ends.", flush=True)
+    else:
+        _write(address_file, address)
+        print(f"The page is at {listening.address}; {address_file} lets you in.", flush=True)
+    house = House(config, examine=partial(rows_without_fetching, config))
+    page = make_app(house, Pages(proof=keys.proof, dataset=config.project))
+    app = Guard(page, keys, hosts=hosts)
     try:
-        serve(app, listening, until_asked)
+        opened = partial(_open, listening, address) if is_opened else None
+        until = partial(_until_asked, listening, opened)
+        serve(app, listening, until, is_stranger=None if any_user else is_stranger)
     finally:
         house.close()
+        if address_file is not None:
+            address_file.unlink(missing_ok=True)
+
+
+async def _until_asked(listening: Listening, opened: Callable[[], None] | None) -> None:
+    """Return at a signal. A supervisor reads until then that the page is there."""
+    notifier = SystemdNotifier(load_supervisor())
+    with trio.open_signal_receiver(*_ENDING) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.ready, lambda: f"at {listening.address}")
+            if opened is not None:
+                await trio.to_thread.run_sync(opened)
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
 
 
 def _open(listening: Listening, address: str) -> None:
     """Have a browser open it. Its command line, which every user can read, names a file instead of the token."""
     place = make_runtime_directory() / f"web-{listening.port}.html"
-    with output_file(place, mode=0o600) as out:
-        out.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n'.encode())
-    webbrowser.open(Path(place).as_uri())
+    _write(place, address)
+    webbrowser.open(place.as_uri())
+
+
+def _write(place: Path, address: str) -> None:
+    """A page of this user alone that leads to an address. Raises `WebError`."""
+    try:
+        with output_file(place, mode=0o600) as out:
+            out.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n'.encode())
+    except OSError as error:
+        raise WebError(f"{place}: {error.strerror}; name another file") from error

@@ -1,5 +1,6 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ from vbnfs.web.picked import picked_of
 from vbnfs.web.rendering import Pages
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
-from vbnfs.web.versions_page import version_rows
+from vbnfs.web.versions_page import VersionRow, version_rows
 from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
@@ -41,6 +42,8 @@ class Page:
             Route("/sessions", in_a_thread(self.sessions)),
             Route("/changes", in_a_thread(self.changes)),
             Route("/machine", in_a_thread(self.machine)),
+            Route("/doctor", in_a_thread(self.findings)),
+            Route("/doctor", in_a_thread(self.examine), methods=["POST"]),
             Route("/plan", in_a_thread(self.plan), methods=["POST"]),
             Route("/jobs", in_a_thread(self.jobs)),
             Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
@@ -50,15 +53,17 @@ class Page:
 
     def versions(self, request: Request) -> Response:
         """The dataset: its versions side by side."""
-        versions = self._house.versions
         return self._pages.answer(
             request,
             "versions.html",
-            versions=version_rows(versions, self._house.here()),
-            problems=versions.problems,
+            versions=self._versions(),
+            problems=self._house.versions.problems,
             mountpoint=self._house.mountpoint(),
             config=self._house.config,
         )
+
+    def _versions(self) -> Sequence[VersionRow]:
+        return version_rows(self._house.versions, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""
@@ -89,8 +94,19 @@ class Page:
             remedies=remedies(mounts),
             fetches=running_fetches(),
             cache=self._house.cache(),
+            by_version=[(one.name, one.here_bytes, one.size_bytes) for one in self._versions()],
             pins=self._house.pins(),
+            examined=self._house.examining.now,
         )
+
+    def examine(self, request: Request) -> Response:
+        """Begin to examine this machine."""
+        self._house.examining.begin()
+        return self.findings(request)
+
+    def findings(self, request: Request) -> Response:
+        """What an examination has found, or that it is under way."""
+        return self._pages.part(request, "findings.html", examined=self._house.examining.now)
 
     def plan(self, request: Request) -> Response:
         """What fetching the picked sessions would do; nothing is begun."""

@@ -34,6 +34,7 @@ from vbnfs.errors import MountError, PinError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
+from vbnfs.web.examining import Examine, Examining
 from vbnfs.web.jobs import Jobs, Report
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.picked import AREAS, Picked, files_of
@@ -52,11 +53,12 @@ def _ask(entry: mountinfo.MountEntry) -> Mapping[str, Any]:
 class House:
     """A dataset for the page. Thread-safe."""
 
-    def __init__(self, config: Config, *, ask: AskStatus = _ask) -> None:
+    def __init__(self, config: Config, *, examine: Examine, ask: AskStatus = _ask) -> None:
         self.connection: Final = Connection(config)
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)
+        self.examining: Final = Examining(examine)
         self._ask = ask
 
     @property

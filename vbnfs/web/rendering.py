@@ -6,6 +6,7 @@ Addresses of the page itself are relative: below which prefix a proxy shows it, 
 
 import json
 import shlex
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -35,7 +36,14 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            size=size, files=files, part=part_of, address=address, duration=duration, words=words, rate=rate
+            size=size,
+            files=files,
+            part=part_of,
+            address=address,
+            duration=duration,
+            words=words,
+            rate=rate,
+            clock=clock,
         )
         self._templates.filters.update(word=shlex.quote, python=repr, static=static_address, json=json.dumps)
         self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
@@ -97,6 +105,11 @@ def duration(seconds: float | None) -> str:
 def rate(bytes_a_second: float | None) -> str:
     """Bytes a second, as sizes are shown; nothing is known of it: '-'."""
     return "-" if bytes_a_second is None else size(round(bytes_a_second))
+
+
+def clock(seconds: float) -> str:
+    """The time of day here, of seconds since 1970: 14:05."""
+    return time.strftime("%H:%M", time.localtime(seconds))
 
 
 def words(name: str) -> str:

@@ -1,9 +1,11 @@
 """How a request reaches a view: a function that runs in a thread, and that has the form of a POST."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 from urllib.parse import parse_qs
 
+from anyio import fail_after
 from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,6 +13,7 @@ from starlette.responses import Response
 
 _MOST_FORM_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 20_000
+_FORM_SECONDS: Final = 10.0  # for all of it to come
 
 View = Callable[[Request], Response]
 
@@ -34,10 +37,15 @@ def form_of(request: Request) -> Mapping[str, Sequence[str]]:
 
 
 async def _body(request: Request) -> bytes:
-    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long."""
+    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long, or too slow."""
     found = bytearray()
-    async for piece in request.stream():
-        found += piece
-        if len(found) > _MOST_FORM_BYTES:
-            raise HTTPException(413, "That is more than this page sends.")
+    try:
+        with fail_after(_FORM_SECONDS):
+            async with aclosing(request.stream()) as pieces:
+                async for piece in pieces:
+                    found += piece
+                    if len(found) > _MOST_FORM_BYTES:
+                        raise HTTPException(413, "That is more than this page sends.")
+    except TimeoutError as error:
+        raise HTTPException(408, "The form has not come.") from error
     return bytes(found)

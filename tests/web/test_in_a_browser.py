@@ -1,0 +1,225 @@
+"""The page in a real browser: chromium, with what its scripts do, and axe-core's rules for people who do not see it.
+
+axe-core is what `script/setup all` fetches; it is not a part of the package.
+"""
+
+import http.client
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.browser import Browser
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import run_vbnfs
+from tests.served_page import page
+
+pytestmark = pytest.mark.slow
+
+AXE: Final = Path(__file__).parents[2] / ".axe" / "axe-core-4.14.1.tgz"
+PAGES: Final = (
+    *(
+        "",
+        "sessions",
+        "sessions?words=novel&f.experience_level=%27Novel%27",
+        "sessions?query=experience_levell+%3D%3D+1",
+    ),
+    *("changes?old=0.4.0&new=0.5.0", "changes?old=0.4.0&new=0.5.0&tables=yes", "machine"),
+)
+SERIOUS: Final = {"serious", "critical"}
+
+
+@dataclass(frozen=True)
+class Open:
+    """A browser that has been let in; `address` is the page's first, with '/' at its end."""
+
+    browser: Browser
+    address: str
+
+    def open(self, where: str = "") -> None:
+        """Go to one of the page's addresses."""
+        self.browser.open(self.address + where)
+
+
+@pytest.fixture(scope="module")
+def opened(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """The page of a small release, which is mounted as well, in a browser."""
+    work = tmp_path_factory.mktemp("work")
+    env = {"VBNFS_CACHE_DIR": f"{work}/cache", "VBNFS_LOG_FILE": f"{work}/log", "XDG_CONFIG_HOME": f"{work}/config"}
+    mounted = run_vbnfs("mount", work / "vbn", "--endpoint-url", server.endpoint_url, env=env)
+    assert mounted.returncode == 0, mounted.stderr
+    try:
+        with page(server, "--port", "0", env=env) as (address, _), Browser(work / "profile") as browser:
+            browser.open(address)
+            yield Open(browser, address.partition("?")[0])
+    finally:
+        run_vbnfs("umount", work / "vbn", env=env)
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core."""
+    with tarfile.open(AXE) as package:
+        script = package.extractfile("package/axe.min.js")
+        assert script is not None
+        return script.read().decode()
+
+
+@pytest.mark.parametrize(("width", "is_dark"), [(1280, False), (390, True)])
+def test_all_pages_can_be_used(opened: Open, axe: str, width: int, *, is_dark: bool) -> None:
+    """On a screen and a telephone, light and dark, nothing is beside the window; axe-core finds nothing serious.
+
+    No page has the browser complain, and none asks anybody else for anything.
+    """
+    opened.browser.show(width, 800, is_dark=is_dark)
+    opened.browser.complaints.clear()
+    opened.browser.requests.clear()
+    found: dict[str, list[str]] = {}
+    for where in PAGES:
+        opened.open(where)
+        faults = violations(opened.browser, axe)
+        too_wide = opened.browser.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if too_wide > 0:
+            faults.append(f"{too_wide} pixels are beside the window")
+        if faults:
+            found[where] = faults
+    assert found == {}
+    assert opened.browser.complaints == []
+    assert [one for one in opened.browser.requests if not one.startswith(opened.address)] == []
+
+
+def violations(browser: Browser, axe: str) -> list[str]:
+    """What axe-core finds that is serious: the rule, and the first elements that break it."""
+    browser.evaluate(f"{axe}; 0")
+    found = browser.evaluate("axe.run({ resultTypes: ['violations'] }).then(found => found.violations)")
+    return [
+        f"{one['id']}: {[node['html'] for node in one['nodes'][:3]]} {one['nodes'][0]['failureSummary']}"
+        for one in found
+        if one["impact"] in SERIOUS
+    ]
+
+
+def test_axe_would_find_a_fault(opened: Open, axe: str) -> None:
+    """A picture without a text is found: the test above can fail."""
+    opened.open()
+    opened.browser.evaluate("document.querySelector('main').append(document.createElement('img'))")
+    assert any(one.startswith("image-alt") for one in violations(opened.browser, axe))
+
+
+def test_sessions_are_found_and_pinned(opened: Open) -> None:
+    """Words find a session without a new page, and stand in the address; 'back' shows the page before, all of it.
+
+    What is picked is fetched and pinned, and the page says how far it is. Then the session is whole and pinned.
+    """
+    browser = opened.browser
+    browser.show(1280, 800)
+    opened.open("sessions")
+    browser.wait("document.querySelector('section strong').textContent == '2 sessions'")
+    browser.evaluate("document.querySelector('#words').focus()")
+    browser.type("novel")
+    browser.press("Enter", 13, "\r")
+    browser.wait("document.querySelector('section strong').textContent == '1 session'")
+    assert "words=novel" in browser.evaluate("location.search")
+    browser.evaluate("history.back()")
+    browser.wait("document.querySelector('section strong')?.textContent == '2 sessions'")
+    browser.wait("document.readyState == 'complete'")
+    assert browser.evaluate("document.querySelectorAll('header nav a').length") > 3
+    assert browser.evaluate("location.search") == ""
+
+    opened.open("sessions?words=novel")
+    browser.wait("window.htmx")
+    browser.evaluate("document.querySelector('input[name=all]').checked = true")
+    browser.evaluate("document.querySelector('#lfp').value = 'yes'")
+    browser.evaluate("document.querySelector('#pin').value = 'figure'")
+    browser.evaluate("document.querySelector('#pick button[type=submit]').click()")
+    browser.wait("document.querySelector('#plan button')")
+    assert "2 files" in browser.evaluate("document.querySelector('#plan').textContent")
+    browser.evaluate("document.querySelector('#plan button').click()")
+    browser.wait("document.querySelector('#jobs .good, #jobs .problem')")
+    outcome = browser.evaluate("document.querySelector('#jobs').textContent")
+    assert "2 files here, and checked; held by the pin figure" in outcome
+    opened.open("sessions?words=novel")
+    tags = browser.evaluate("[...document.querySelectorAll('tbody .tag')].map(one => one.textContent)")
+    assert tags == ["whole", "pinned"]
+
+
+def test_by_keyboard_and_on_paper(opened: Open) -> None:
+    """The first key leads to a link past the head of the page; a printed page has neither head nor buttons."""
+    browser = opened.browser
+    browser.show(1280, 800)
+    opened.open("sessions")
+    browser.press("Tab", 9)
+    assert browser.evaluate("document.activeElement.className") == "skip"
+    assert browser.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+    browser.press("Enter", 13, "\r")
+    browser.wait("location.hash == '#main'")
+    browser.show(1280, 800, medium="print")
+    hidden = "['header', 'button'].map(one => getComputedStyle(document.querySelector(one)).display)"
+    assert browser.evaluate(hidden) == ["none", "none"]
+    browser.show(1280, 800)
+
+
+@pytest.mark.root
+def test_a_page_of_another_port(opened: Open) -> None:
+    """A page at another port of this machine reads nothing of this one, and starts nothing here, in the same browser.
+
+    The browser hands that port's server this page's cookie. A program of another user has nothing of it.
+    """
+    cookies: list[str] = []
+    with stranger(cookies) as port:
+        opened.browser.open(f"http://127.0.0.1:{port}/")
+        for options in ("{}", "{method: 'POST', mode: 'no-cors', credentials: 'include', body: 'place=x'}"):
+            asked = f"fetch('{opened.address}jobs', {options}).then(answer => answer.type, () => 'failed')"
+            assert opened.browser.evaluate(asked) in {"failed", "opaque"}
+        opened.open()  # its own page knows of no job
+        assert opened.browser.evaluate("fetch('jobs').then(answer => answer.text())").count("<progress") == 0
+    [cookie] = [one for one in cookies if "vbnfs-" in one][:1]
+    ours = int(opened.address.split(":")[2].strip("/"))
+    assert [answer_to(ours, cookie, user) for user in (os.geteuid(), 65534)] == [200, 403]
+
+
+@contextmanager
+def stranger(cookies: list[str]) -> Iterator[int]:
+    """A server at another port, which writes down the cookies that it is sent; its port."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            cookies.append(self.headers.get("Cookie", ""))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>stranger</title>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def answer_to(port: int, cookie: str, user: int) -> int:
+    """The status of the page for a program of a user that has a cookie."""
+    before = os.geteuid()
+    os.seteuid(user)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.connect()
+    finally:
+        os.seteuid(before)
+    connection.request("GET", "/", headers={"Cookie": cookie})
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
