@@ -17,7 +17,7 @@ from tests.fakes.s3_server import FakeS3Server
 from vbnfs.config.sources import load_config
 from vbnfs.host import tcp_peers
 from vbnfs.host.tcp_peers import user_of_connection
-from vbnfs.web import app, neighbours, serving
+from vbnfs.web import neighbours, serving, views
 from vbnfs.web.app import make_app
 from vbnfs.web.guard import PROOF, Guard, Keys
 from vbnfs.web.house import House
@@ -75,7 +75,7 @@ def served(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> It
     given = {"endpoint_url": server.endpoint_url, "cache_dir": str(tmp_path_factory.mktemp("work") / "cache")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serving, "_IDLE_SECONDS", _PATIENCE_SECONDS)
-        patch.setattr(app, "_FORM_SECONDS", _PATIENCE_SECONDS)
+        patch.setattr(views, "_FORM_SECONDS", _PATIENCE_SECONDS)
         house = House(load_config(command_line=given), examine=list)
         page = Guard(make_app(house, Pages(proof=keys.proof, dataset="x")), keys)
 
