@@ -1,6 +1,7 @@
 """`vbnfs web`: as a process of its own, which a browser asks."""
 
 import re
+import secrets
 import signal
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ import pytest
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
+from tests.ports import free_port
 from tests.served_page import page
 from tests.waiting import until
 
@@ -78,6 +80,21 @@ def test_an_address_in_a_file(server: FakeS3Server, tmp_path: Path) -> None:
         assert process.wait(60) == 1
         assert process.stderr is not None
         assert "page.html: No such file or directory; name another file" in process.stderr.read()
+
+
+def test_a_token_that_is_given(server: FakeS3Server) -> None:
+    """The program that starts it can choose the token, by a variable: it is not printed. A short one is refused."""
+    token, port = secrets.token_hex(), free_port()
+    with page(server, "--port", str(port), env={"VBNFS_WEB_TOKEN": token}) as (address, process):
+        assert address == ""
+        with browser().open(f"http://127.0.0.1:{port}/?token={token}", timeout=60) as answer:
+            assert answer.status == 200
+        process.terminate()
+        assert process.communicate(timeout=60) == ("", "")
+    with page(server, "--port", "0", env={"VBNFS_WEB_TOKEN": "0123"}) as (_, process):
+        assert process.wait(60) == 2
+        assert process.stderr is not None
+        assert "VBNFS_WEB_TOKEN: give 32 letters or digits at least" in process.stderr.read()
 
 
 def test_an_examination(server: FakeS3Server) -> None:

@@ -1,18 +1,20 @@
 """`vbnfs web`: how the page is reached, and what is written about it."""
 
+import re
 import signal
 import webbrowser
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from vbnfs.cli.doctor import rows_without_fetching
-from vbnfs.config.environment import load_supervisor
+from vbnfs.config.environment import WEB_TOKEN, load_supervisor, web_token
 from vbnfs.config.settings import Config
 from vbnfs.daemon.systemd import SystemdNotifier
-from vbnfs.errors import WebError
+from vbnfs.errors import UsageError, WebError
 from vbnfs.host.atomic import output_file
 from vbnfs.host.runtime import make_runtime_directory
 
@@ -26,7 +28,8 @@ try:
 except ModuleNotFoundError as error:
     raise WebError(f"{error.name} is not installed: pip install 'vbnfs[web]'") from error
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_SAFE_TOKEN: Final = re.compile(r"[0-9A-Za-z]{32,128}")
 
 
 def run(
@@ -39,14 +42,17 @@ def run(
     any_user: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `WebError`."""
-    listening, keys = listen(port), Keys()
+    keys = Keys(_given_token())
+    listening = listen(port)
     address = f"{listening.address}?{TOKEN}={keys.token}"
-    if address_file is None:
-        print(f"The page is at {address}", flush=True)
-        print("Only who has this address gets in. Ctrl-C ends.", flush=True)
-    else:
+    if address_file is not None:
         _write(address_file, address)
         print(f"The page is at {listening.address}; {address_file} lets you in.", flush=True)
+    elif web_token():
+        print(f"The page is at {listening.address}; the token in {WEB_TOKEN} lets in.", flush=True)
+    else:
+        print(f"The page is at {address}", flush=True)
+        print("Only who has this address gets in. Ctrl-C ends.", flush=True)
     house = House(config, examine=partial(rows_without_fetching, config))
     page = make_app(house, Pages(proof=keys.proof, dataset=config.project))
     app = Guard(page, keys, hosts=hosts)
@@ -58,6 +64,14 @@ def run(
         house.close()
         if address_file is not None:
             address_file.unlink(missing_ok=True)
+
+
+def _given_token() -> str | None:
+    """The token that another program has chosen. Raises `UsageError` for one that could be guessed."""
+    given = web_token()
+    if given is not None and _SAFE_TOKEN.fullmatch(given) is None:
+        raise UsageError(f"{WEB_TOKEN}: give 32 letters or digits at least, as 'openssl rand -hex 32' makes them")
+    return given
 
 
 async def _until_asked(listening: Listening, opened: Callable[[], None] | None) -> None:
