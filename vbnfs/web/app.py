@@ -1,5 +1,6 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,6 +26,7 @@ from vbnfs.web.versions_page import VersionRow, version_rows
 from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
+_JOB: Final = re.compile(r"[0-9]{1,18}")
 
 
 class Page:
@@ -47,7 +49,7 @@ class Page:
             Route("/plan", in_a_thread(self.plan), methods=["POST"]),
             Route("/jobs", in_a_thread(self.jobs)),
             Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
-            Route("/jobs/{number:int}/end", in_a_thread(self.end), methods=["POST"]),
+            Route("/jobs/{number}/end", in_a_thread(self.end), methods=["POST"]),
             Route("/static/{name:path}", in_a_thread(_static)),
         ]
 
@@ -127,7 +129,10 @@ class Page:
 
     def end(self, request: Request) -> Response:
         """Have a job end."""
-        self._house.jobs.end(request.path_params["number"])
+        number = request.path_params["number"]
+        if _JOB.fullmatch(number) is None:
+            raise HTTPException(404, "There is no such job.")
+        self._house.jobs.end(int(number))
         return self.jobs(request)
 
     async def failed(self, request: Request, error: Exception) -> Response:
@@ -137,6 +142,12 @@ class Page:
         assert isinstance(error, VbnfsError)
         return self._pages.answer(request, "failed.html", 503, message=str(error), remedy=error.remedy)
 
+    async def defect(self, request: Request, error: Exception) -> Response:
+        """What is shown where a view has a defect. The server logs it."""
+        message = f"This is a defect of vbnfs ({type(error).__name__}): please report it."
+        remedy = "What 'vbnfs web' has written where it runs says more."
+        return self._pages.answer(request, "failed.html", 500, message=message, remedy=remedy)
+
 
 def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
@@ -144,7 +155,7 @@ def make_app(house: House, pages: Pages) -> Starlette:
     return Starlette(
         routes=[*page.routes, *FileViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
-        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed},
+        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed, Exception: page.defect},
     )
 
 

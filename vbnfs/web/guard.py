@@ -78,9 +78,6 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close"})
-            return
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
