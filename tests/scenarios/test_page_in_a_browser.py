@@ -39,6 +39,7 @@ PAGES: Final = {  # and what each has once it is all there
     "sessions?query=experience_levell+%3D%3D+1": "true",
     "changes?old=0.4.0&new=0.5.0": "true",
     "changes?old=0.4.0&new=0.5.0&tables=yes": "true",
+    "areas?words=novel&read=yes": "document.querySelector('tbody tr')",
     "machine": "true",
     "files": "true",
     "files?folder=behavior_ecephys_sessions": "true",

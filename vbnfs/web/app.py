@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from vbnfs.access.running_fetches import running_fetches
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.web.area_views import AreaViews
 from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
@@ -36,7 +37,7 @@ class Page:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All addresses but those of files: see `FileViews`."""
+        """All addresses but those of files and areas: see `FileViews`, `AreaViews`."""
         return [
             Route("/", in_a_thread(self.versions)),
             Route("/sessions", in_a_thread(self.sessions)),
@@ -142,7 +143,7 @@ def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
-        routes=[*page.routes, *FileViews(house, pages).routes],
+        routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
         exception_handlers={VbnfsError: page.failed, HTTPException: page.failed},
     )
