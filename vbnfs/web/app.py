@@ -41,6 +41,7 @@ class Page:
         return [
             Route("/", in_a_thread(self.versions)),
             Route("/sessions", in_a_thread(self.sessions)),
+            Route("/notes", in_a_thread(self.notes)),
             Route("/changes", in_a_thread(self.changes)),
             Route("/machine", in_a_thread(self.machine)),
             Route("/doctor", in_a_thread(self.findings)),
@@ -77,6 +78,10 @@ class Page:
             found=find(table, asked, name=name),
             all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
         )
+
+    def notes(self, request: Request) -> Response:
+        """The bucket's release notes; nothing where there are none."""
+        return self._pages.part(request, "notes.html", notes=self._house.notes.text())
 
     def changes(self, request: Request) -> Response:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
