@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
+from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
 from vbnfs.web.area_views import AreaViews
@@ -71,11 +72,15 @@ class Page:
         """Sessions, by what an address asks for."""
         asked = asked_of(request.query_params.multi_items())
         name, table = self._house.table(asked.version, "sessions")
+        found = find(table, asked, name=name)
+        whole_ids = [row.session_id for row in found.rows if row.whole_bytes]
+        manifest = self._house.versions.manifest(asked.version)
         return self._pages.answer(
             request,
             "sessions.html",
             asked=asked,
-            found=find(table, asked, name=name),
+            found=found,
+            verified=verified_sessions(self._house.versions, manifest, whole_ids),
             all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
         )
 
