@@ -13,8 +13,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
+from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.web.area_views import AreaViews
 from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
@@ -38,10 +40,11 @@ class Page:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All addresses but those of files: see `FileViews`."""
+        """All addresses but those of files and areas: see `FileViews`, `AreaViews`."""
         return [
             Route("/", in_a_thread(self.versions)),
             Route("/sessions", in_a_thread(self.sessions)),
+            Route("/notes", in_a_thread(self.notes)),
             Route("/changes", in_a_thread(self.changes)),
             Route("/machine", in_a_thread(self.machine)),
             Route("/doctor", in_a_thread(self.findings)),
@@ -71,13 +74,21 @@ class Page:
         """Sessions, by what an address asks for."""
         asked = asked_of(request.query_params.multi_items())
         name, table = self._house.table(asked.version, "sessions")
+        found = find(table, asked, name=name)
+        whole_ids = [row.session_id for row in found.rows if row.whole_bytes]
+        manifest = self._house.versions.manifest(asked.version)
         return self._pages.answer(
             request,
             "sessions.html",
             asked=asked,
-            found=find(table, asked, name=name),
+            found=found,
+            verified=verified_sessions(self._house.versions, manifest, whole_ids),
             all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
         )
+
+    def notes(self, request: Request) -> Response:
+        """The bucket's release notes; nothing where there are none."""
+        return self._pages.part(request, "notes.html", notes=self._house.notes.text())
 
     def changes(self, request: Request) -> Response:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
@@ -153,7 +164,7 @@ def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
-        routes=[*page.routes, *FileViews(house, pages).routes],
+        routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
         exception_handlers={VbnfsError: page.failed, HTTPException: page.failed, Exception: page.defect},
     )

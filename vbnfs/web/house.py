@@ -38,6 +38,7 @@ from vbnfs.web.examining import Examine, Examining
 from vbnfs.web.jobs import Jobs, Report
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.picked import AREAS, Picked, files_of
+from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.sessions_page import Asked, find
 
 _ANSWER_SECONDS: Final = 1.0
@@ -59,6 +60,7 @@ class House:
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)
         self.examining: Final = Examining(examine)
+        self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
         self._ask = ask
 
     @property
