@@ -3,9 +3,10 @@
 comparison of the manifests (dataset/compare.py)  +  sizes  +  what the cache has  +  the tables' contents
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -16,12 +17,14 @@ from vbnfs.amounts import size
 from vbnfs.dataset.compare import Comparison, FileChange, Kind, allensdk_text, compare
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import DatasetError, StorageError
+from vbnfs.objects import Content
 
 if TYPE_CHECKING:
     from vbnfs.tables.changes import TableChanges
 
 _WORTH_A_WORD_BYTES: Final = 16 << 20
 
+Contents = Mapping[str, Content | None]  # by content id; None: the size is not known
 Note = Callable[[str], None]
 OpenReader = Callable[[Versions], AbstractAsyncContextManager[ReadWhole]]
 
@@ -106,7 +109,8 @@ async def make_report(
     Raises a `VbnfsError`; but not for a table's sake.
     """
     bucket = versions.dataset.config.bucket
-    comparison = compare(*_manifests(versions, old, new), bucket=bucket)
+    work = partial(compare, *_manifests(versions, old, new), bucket=bucket)
+    comparison = await trio.to_thread.run_sync(work)
     await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
     tables = [] if read is None else await _tables(versions, comparison.changes, read, note)
     # After the tables were fetched, of which nothing is missing now.
@@ -133,10 +137,11 @@ def _files(change: FileChange) -> list[DataFile]:
 
 
 def _report(versions: Versions, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
-    missing = _missing(versions, comparison.new.files)
+    old, new = (versions.contents(manifest.files) for manifest in (comparison.old, comparison.new))
+    missing = _missing(versions, new)
     return Report(
-        old=_side(versions, comparison.old),
-        new=_side(versions, comparison.new),
+        old=_side(comparison.old, old),
+        new=_side(comparison.new, new),
         fetch_bytes=_sum(missing.values()),
         totals=tuple(_total(versions, kind, comparison.files, missing) for kind in Kind),
         tables=tuple(tables),
@@ -144,14 +149,14 @@ def _report(versions: Versions, comparison: Comparison, tables: Sequence[TableRo
     )
 
 
-def _missing(versions: Versions, files: Iterable[DataFile]) -> dict[str, int | None]:
+def _missing(versions: Versions, contents: Contents) -> dict[str, int | None]:
     """By content id, how many bytes are not cached; None where the size is not known."""
-    cache, contents = versions.dataset.cache, versions.contents(files).items()
-    return {name: None if c is None else c.size_bytes - cache.cached_bytes(c) for name, c in contents}
+    here = versions.dataset.cache.cached_bytes_of(content for content in contents.values() if content is not None)
+    return {name: None if c is None else c.size_bytes - here[c.content_id] for name, c in contents.items()}
 
 
-def _side(versions: Versions, manifest: Manifest) -> Side:
-    sizes = (None if c is None else c.size_bytes for c in versions.contents(manifest.files).values())
+def _side(manifest: Manifest, contents: Contents) -> Side:
+    sizes = (None if c is None else c.size_bytes for c in contents.values())
     return Side(str(manifest.dataset_version), manifest.file_name, len(manifest.files), _sum(sizes))
 
 
@@ -202,7 +207,8 @@ async def _tables(
     changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
     if not changed:
         return []
-    to_fetch = _sum(_missing(versions, [file for change in changed for file in _files(change)]).values())
+    contents = versions.contents(file for change in changed for file in _files(change))
+    to_fetch = _sum(_missing(versions, contents).values())
     if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not versions.release.is_offline:
         note(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
     async with open_reader(versions) as read:

@@ -63,7 +63,7 @@ class Page:
         )
 
     def _versions(self) -> Sequence[VersionRow]:
-        return version_rows(self._house.versions, self._house.here())
+        return version_rows(self._house.versions, self._house.kinds, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""

@@ -39,6 +39,7 @@ from vbnfs.web.jobs import Jobs, Report
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.picked import AREAS, Picked, files_of
 from vbnfs.web.sessions_page import Asked, find
+from vbnfs.web.versions_page import KnownKinds
 
 _ANSWER_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0  # for jobs to end
@@ -58,6 +59,7 @@ class House:
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)
+        self.kinds: Final = KnownKinds()
         self.examining: Final = Examining(examine)
         self._ask = ask
 
