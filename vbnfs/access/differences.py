@@ -20,6 +20,7 @@ from vbnfs.errors import DatasetError, StorageError
 from vbnfs.objects import Content
 
 if TYPE_CHECKING:
+    from vbnfs.access.project_tables import TableReader
     from vbnfs.tables.changes import TableChanges
 
 _WORTH_A_WORD_BYTES: Final = 16 << 20
@@ -112,9 +113,15 @@ async def make_report(
     work = partial(compare, *_manifests(versions, old, new), bucket=bucket)
     comparison = await trio.to_thread.run_sync(work)
     await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
-    tables = [] if read is None else await _tables(versions, comparison.changes, read, note)
+    tables = [] if read is None else await _tables(versions, _changed_tables(comparison), read, note)
     # After the tables were fetched, of which nothing is missing now.
     return await trio.to_thread.run_sync(_report, versions, comparison, tables)
+
+
+async def table_changes(versions: Versions, old: str, new: str, *, read: OpenReader, note: Note) -> list[TableRow]:
+    """What changed in the tables alone: see `make_report`."""
+    work = partial(compare, *_manifests(versions, old, new), bucket=versions.dataset.config.bucket)
+    return await _tables(versions, _changed_tables(await trio.to_thread.run_sync(work)), read, note)
 
 
 async def allensdk_report(versions: Versions, old: str | None, new: str) -> str:
@@ -200,11 +207,16 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return total
 
 
+def _changed_tables(comparison: Comparison) -> list[FileChange]:
+    return [change for change in comparison.changes if change.is_table and change.kind is Kind.CHANGED]
+
+
 async def _tables(
-    versions: Versions, changes: Iterable[FileChange], open_reader: OpenReader, note: Note
+    versions: Versions, changed: Sequence[FileChange], open_reader: OpenReader, note: Note
 ) -> list[TableRow]:
     """What changed in the tables. Reads all of them: one after the other, they are large in memory."""
-    changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
+    from vbnfs.access.project_tables import TableReader  # noqa: PLC0415 - pandas only where it is needed
+
     if not changed:
         return []
     contents = versions.contents(file for change in changed for file in _files(change))
@@ -212,16 +224,19 @@ async def _tables(
     if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not versions.release.is_offline:
         note(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
     async with open_reader(versions) as read:
-        return [await _table(change, read) for change in changed]
+        reader = TableReader(versions, read, note)
+        return [await _table(change, reader) for change in changed]
 
 
-async def _table(change: FileChange, read: ReadWhole) -> TableRow:
-    from vbnfs.tables.changes import compare_tables  # noqa: PLC0415 - pandas only where it is needed
+async def _table(change: FileChange, read: "TableReader") -> TableRow:
+    from vbnfs.tables.changes import NEW, OLD, compare_frames  # noqa: PLC0415 - the same
 
     path = "/".join(change.place)
+    assert change.old is not None
+    assert change.new is not None
     try:
-        old, new = [await read(file) for file in _files(change)]
-        return TableRow(path, await trio.to_thread.run_sync(compare_tables, old, new))
+        old, new = await read(change.old, OLD), await read(change.new, NEW)
+        return TableRow(path, await trio.to_thread.run_sync(compare_frames, old, new))
     except StorageError as error:
         return TableRow(path, None, str(error), is_read=False)
     except DatasetError as error:

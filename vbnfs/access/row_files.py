@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
+import trio
 
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions
@@ -43,9 +44,16 @@ async def files_of_rows(tables: ProjectTables, name: str) -> list[RowFiles] | No
     key = key_of(table)
     if FILE_ID not in table.columns and (key is None or not key.endswith(_OF_SESSIONS)):
         return None
-    by_key = {other: await _by_key(tables, other, key) for other in await _referring(tables, name, key)}
-    if FILE_ID not in table.columns and not by_key:
+    others = {other: await tables.load(other) for other in await _referring(tables, name, key)}
+    if FILE_ID not in table.columns and not others:
         return None
+    return await trio.to_thread.run_sync(_rows, tables, table, key, others)
+
+
+def _rows(
+    tables: ProjectTables, table: pd.DataFrame, key: str | None, others: Mapping[str, pd.DataFrame]
+) -> list[RowFiles]:
+    by_key = {name: _by_key(tables, other, str(key)) for name, other in others.items()}
     own = [_file(tables, value) for value in table[FILE_ID]] if FILE_ID in table.columns else [None] * len(table)
     keys = [None] * len(table) if key is None else table[key].tolist()
     return [
@@ -63,10 +71,9 @@ async def _referring(tables: ProjectTables, name: str, key: str | None) -> list[
     return found
 
 
-async def _by_key(tables: ProjectTables, other: str, key: str | None) -> dict[Any, list[DataFile]]:
-    table = await tables.load(other)
+def _by_key(tables: ProjectTables, table: pd.DataFrame, key: str) -> dict[Any, list[DataFile]]:
     found: dict[Any, list[DataFile]] = {}
-    for value, file_id in zip(table[str(key)].tolist(), table[FILE_ID].tolist(), strict=True):
+    for value, file_id in zip(table[key].tolist(), table[FILE_ID].tolist(), strict=True):
         if (file := _file(tables, file_id)) is not None and not pd.isna(value):
             found.setdefault(value, []).append(file)
     return found
