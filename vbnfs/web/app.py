@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
@@ -21,7 +22,8 @@ from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
 from vbnfs.web.picked import picked_of
-from vbnfs.web.rendering import Pages
+from vbnfs.web.readings import StillReadingError
+from vbnfs.web.rendering import Pages, is_of_reading
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import VersionRow, version_rows
@@ -29,6 +31,7 @@ from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
 _JOB: Final = re.compile(r"[0-9]{1,18}")
+_HOW_FAR: Final = {"HX-Retarget": "#how-far", "HX-Reswap": "outerHTML"}  # where a part of reading.html goes
 
 
 class Page:
@@ -68,7 +71,7 @@ class Page:
         )
 
     def _versions(self) -> Sequence[VersionRow]:
-        return version_rows(self._house.versions, self._house.here())
+        return version_rows(self._house.versions, self._house.kinds, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""
@@ -94,8 +97,8 @@ class Page:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
         given = request.query_params
         is_read = given.get("tables") == "yes"
-        difference = self._house.dataset.diff(given.get("old"), given.get("new"), tables=is_read)
-        return self._pages.answer(request, "changes.html", report=difference.as_json(), is_read=is_read)
+        report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
+        return self._pages.answer(request, "changes.html", report=report, is_read=is_read)
 
     def machine(self, request: Request) -> Response:
         """Mounts, their readers and rates, the cache, pins."""
@@ -146,6 +149,13 @@ class Page:
         self._house.jobs.end(int(number))
         return self.jobs(request)
 
+    async def reading(self, request: Request, error: Exception) -> Response:
+        """What is shown while a view's tables are being read: how far that is. It asks again each second."""
+        assert isinstance(error, StillReadingError)
+        if is_of_reading(request):
+            return self._pages.part(request, "how_far.html", _HOW_FAR, now=error.now)
+        return self._pages.answer(request, "reading.html", HTTPStatus.ACCEPTED, now=error.now)
+
     async def failed(self, request: Request, error: Exception) -> Response:
         """What is shown where a view cannot give its page: why, and what to do."""
         if isinstance(error, HTTPException):
@@ -166,7 +176,12 @@ def make_app(house: House, pages: Pages) -> Starlette:
     return Starlette(
         routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
-        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed, Exception: page.defect},
+        exception_handlers={
+            VbnfsError: page.failed,
+            HTTPException: page.failed,
+            StillReadingError: page.reading,
+            Exception: page.defect,
+        },
     )
 
 
