@@ -39,6 +39,7 @@ PAGES: Final = {  # and what each has once it is all there
     "sessions?query=experience_levell+%3D%3D+1": "true",
     "changes?old=0.4.0&new=0.5.0": "true",
     "changes?old=0.4.0&new=0.5.0&tables=yes": "true",
+    "areas?words=novel&read=yes": "document.querySelector('tbody tr')",
     "machine": "true",
     "files": "true",
     "files?folder=behavior_ecephys_sessions": "true",
@@ -183,7 +184,7 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     """Words find a session without a new page, and stand in the address; 'back' shows the page before, all of it.
 
     What is picked is fetched and pinned, and the page says how far it is: the button that begins it does so from the
-    moment that it stands there. Then the session is whole and pinned.
+    moment that it stands there. Then the session is whole, verified and pinned.
     """
     browser = opened.browser
     browser.show(1280, 800)
@@ -212,7 +213,7 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     assert "5 files here, and checked; held by the pin figure" in outcome
     opened.open("sessions?words=novel")
     tags = browser.evaluate("[...document.querySelectorAll('tbody .tag')].map(one => one.textContent)")
-    assert tags == ["whole", "pinned"]
+    assert tags == ["whole", "verified", "pinned"]
 
 
 def test_by_keyboard_and_on_paper(opened: Open) -> None:

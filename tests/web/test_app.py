@@ -69,6 +69,34 @@ def test_sessions_are_found_by_values_and_queries(visit: Visit) -> None:
     assert "1044594870" not in found.text
 
 
+def test_each_column_sorts(visit: Visit) -> None:
+    """Each heading leads to its order, and then to the other way round; what the cache has sorts, too."""
+    headings = re.findall(r'href="(sessions\?sort=[^"]*)"', visit.browser.get("/sessions").text)
+    assert {"sessions?sort=cached_bytes", "sessions?sort=size_bytes", "sessions?sort=whole_bytes"} < {*headings}
+    assert len(headings) == len(set(headings)) > 5
+    for heading in headings:
+        text = visit.browser.get(f"/{heading}").text
+        assert text.count('aria-sort="ascending"') == 1
+        other = visit.browser.get(f"/{heading.replace('=', '=-')}").text
+        assert other.count('aria-sort="descending"') == 1
+    rows = re.findall(r'name="session" value="(\d+)"', visit.browser.get("/sessions?sort=-ecephys_session_id").text)
+    assert rows == ["1044594870", "1044385384"]
+
+
+def test_a_session_s_state(visit: Visit) -> None:
+    """Its row says what is whole, and whether that was held against the hashes; and what a pin holds."""
+    tags = r'<span class="tag[^"]*">([a-z ]+)</span>'
+    session = visit.house.dataset.session(1044385384)
+    assert re.findall(tags, visit.browser.get("/sessions").text) == []
+    session.file.prefetch(progress=False)
+    assert re.findall(tags, visit.browser.get("/sessions").text)[:1] == ["some files whole"]
+    session.prefetch(lfp="yes", progress=False)
+    assert re.findall(tags, visit.browser.get("/sessions").text) == ["whole", "verified"]
+    visit.house.dataset.pin("figure", [session.file.path], progress=False)
+    assert re.findall(tags, visit.browser.get("/sessions").text) == ["whole", "verified", "pinned"]
+    visit.house.dataset.unpin("figure")
+
+
 def test_a_query_that_is_wrong(visit: Visit) -> None:
     """The page says what is wrong with it, and keeps what was typed."""
     answer = visit.browser.get("/sessions", params={"query": "experience_levell == 'Novel'"})

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
@@ -13,13 +14,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
+from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.web.area_views import AreaViews
 from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
 from vbnfs.web.picked import picked_of
-from vbnfs.web.rendering import Pages
+from vbnfs.web.readings import StillReadingError
+from vbnfs.web.rendering import Pages, is_of_reading
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import VersionRow, version_rows
@@ -27,6 +31,7 @@ from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
 _JOB: Final = re.compile(r"[0-9]{1,18}")
+_HOW_FAR: Final = {"HX-Retarget": "#how-far", "HX-Reswap": "outerHTML"}  # where a part of reading.html goes
 
 
 class Page:
@@ -38,10 +43,11 @@ class Page:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All addresses but those of files: see `FileViews`."""
+        """All addresses but those of files and areas: see `FileViews`, `AreaViews`."""
         return [
             Route("/", in_a_thread(self.versions)),
             Route("/sessions", in_a_thread(self.sessions)),
+            Route("/notes", in_a_thread(self.notes)),
             Route("/changes", in_a_thread(self.changes)),
             Route("/machine", in_a_thread(self.machine)),
             Route("/doctor", in_a_thread(self.findings)),
@@ -65,26 +71,34 @@ class Page:
         )
 
     def _versions(self) -> Sequence[VersionRow]:
-        return version_rows(self._house.versions, self._house.here())
+        return version_rows(self._house.versions, self._house.kinds, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""
         asked = asked_of(request.query_params.multi_items())
         name, table = self._house.table(asked.version, "sessions")
+        found = find(table, asked, name=name)
+        whole_ids = [row.session_id for row in found.rows if row.whole_bytes]
+        manifest = self._house.versions.manifest(asked.version)
         return self._pages.answer(
             request,
             "sessions.html",
             asked=asked,
-            found=find(table, asked, name=name),
+            found=found,
+            verified=verified_sessions(self._house.versions, manifest, whole_ids),
             all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
         )
+
+    def notes(self, request: Request) -> Response:
+        """The bucket's release notes; nothing where there are none."""
+        return self._pages.part(request, "notes.html", notes=self._house.notes.text())
 
     def changes(self, request: Request) -> Response:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
         given = request.query_params
         is_read = given.get("tables") == "yes"
-        difference = self._house.dataset.diff(given.get("old"), given.get("new"), tables=is_read)
-        return self._pages.answer(request, "changes.html", report=difference.as_json(), is_read=is_read)
+        report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
+        return self._pages.answer(request, "changes.html", report=report, is_read=is_read)
 
     def machine(self, request: Request) -> Response:
         """Mounts, their readers and rates, the cache, pins."""
@@ -135,6 +149,13 @@ class Page:
         self._house.jobs.end(int(number))
         return self.jobs(request)
 
+    async def reading(self, request: Request, error: Exception) -> Response:
+        """What is shown while a view's tables are being read: how far that is. It asks again each second."""
+        assert isinstance(error, StillReadingError)
+        if is_of_reading(request):
+            return self._pages.part(request, "how_far.html", _HOW_FAR, now=error.now)
+        return self._pages.answer(request, "reading.html", HTTPStatus.ACCEPTED, now=error.now)
+
     async def failed(self, request: Request, error: Exception) -> Response:
         """What is shown where a view cannot give its page: why, and what to do."""
         if isinstance(error, HTTPException):
@@ -153,9 +174,14 @@ def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
-        routes=[*page.routes, *FileViews(house, pages).routes],
+        routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES, compresslevel=1)],
-        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed, Exception: page.defect},
+        exception_handlers={
+            VbnfsError: page.failed,
+            HTTPException: page.failed,
+            StillReadingError: page.reading,
+            Exception: page.defect,
+        },
     )
 
 
