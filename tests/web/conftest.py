@@ -47,11 +47,11 @@ def visit(server: FakeS3Server) -> Iterator[Visit]:
 
 
 @contextmanager
-def visiting(server: FakeS3Server) -> Iterator[Visit]:
-    """The page of what a server has."""
+def visiting(server: FakeS3Server, *, seconds: float = 60.0) -> Iterator[Visit]:
+    """The page of what a server has. A view waits for tables for some seconds before it says that they are read."""
     keys = Keys()
     config = load_config(command_line={"endpoint_url": server.endpoint_url})
-    house = House(config, examine=lambda: FINDINGS)
+    house = House(config, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
     with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:
         browser.get("/", params={TOKEN: keys.token})

@@ -4,12 +4,14 @@ import hashlib
 import re
 import tomllib
 from importlib.resources import files
+from urllib.parse import quote
 
 import pytest
 
 from tests.fakes.dataset import serve
 from tests.waiting import until
 from tests.web.conftest import Visit, visiting
+from vbnfs.web.house import House
 
 
 def test_versions_stand_side_by_side(visit: Visit) -> None:
@@ -24,6 +26,13 @@ def test_a_page_that_is_not_there(visit: Visit) -> None:
     answer = visit.browser.get("/nothing")
     assert answer.status_code == 404
     assert "<h1>" in answer.text
+
+
+def test_a_job_that_is_not_there(visit: Visit) -> None:
+    """One that has gone just now ends without more; what is no number is a page that is not there."""
+    assert visit.browser.post("/jobs/7/end").status_code == 200
+    for number in ("9" * 5000, "-1", "x"):
+        assert visit.browser.post(f"/jobs/{number}/end").status_code == 404
 
 
 def test_static_files(visit: Visit) -> None:
@@ -96,13 +105,34 @@ def test_a_query_that_is_wrong(visit: Visit) -> None:
     assert 'value="experience_levell == &#39;Novel&#39;"' in answer.text
 
 
+def test_a_defect_has_a_page(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no view foresees is shown as a page that says what to do, with the status 500."""
+    monkeypatch.setattr(House, "here", None)
+    visit.browser._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    answer = visit.browser.get("/")
+    assert answer.status_code == 500
+    assert "This is a defect of vbnfs (TypeError): please report it." in answer.text
+    assert answer.headers["content-security-policy"]
+
+
+def test_what_cannot_be_seen_is_not_copied(visit: Visit) -> None:
+    """A link can have any character in its query: what could end a paste in a shell is no part of what is copied."""
+    query = "experience_level == 'Novel\x1b[201~\n\u202erm'"
+    text = visit.browser.get("/sessions", params={"query": query}).text
+    copied = re.findall('data-copy="([^"]+)"', text)
+    assert len(copied) == 2
+    assert "".join(copied).isprintable()
+    assert "Novel [201~  rm" in copied[0]
+
+
 def test_names_from_outside_are_text() -> None:
     """Markup in names of files and in cells of tables, or in what is asked for, is text of the page."""
     evil = """<img src=x onerror=alert(1)>'"`{{7777*7777}}"""
     quoted = evil.replace('"', '""')
     sessions = f'ecephys_session_id,experience_level,file_id\n1044385384,"{quoted}",-999\n1044594870,Novel,-999\n'
     old = {"project_metadata/ecephys_sessions.csv": sessions.encode()}
-    new = {**old, f"project_metadata/{evil}.csv": b"a\n1\n"}
+    name = f"project_metadata/{evil}{'x' * 200}.csv"
+    new = {**old, name: b"a\n1\n"}
     asked = {"words": evil, "query": evil, "sort": evil, "f.experience_level": evil, "version": "0.2.0"}
     with serve({"0.1.0": old, "0.2.0": new}) as server, visiting(server) as visit:
         pages = [
@@ -110,13 +140,16 @@ def test_names_from_outside_are_text() -> None:
             visit.browser.get("/sessions", params=asked),
             visit.browser.get("/changes", params={"old": "0.1.0", "new": "0.2.0", "tables": "yes"}),
             visit.browser.get("/sessions", params={"version": evil}),
+            visit.browser.get("/files", params={"folder": "project_metadata"}),
+            visit.browser.get(f"/file/v0.2.0/{quote(name)}"),
+            visit.browser.post("/verify", data={"place": f"manifests/v0.2.0/{name}"}),
             visit.browser.get("/changes", params={"old": evil, "new": evil}),
             visit.browser.get(f"/{evil}"),
         ]
     for page in pages:
         assert "<img" not in page.text
         assert str(7777 * 7777) not in page.text
-    assert ["&lt;img" in page.text for page in pages[:4]] == [True] * 4
+    assert ["&lt;img" in page.text for page in pages[:7]] == [True] * 7
 
 
 def test_what_is_picked_is_fetched(visit: Visit) -> None:

@@ -1,6 +1,8 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
+import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
 
 from starlette.applications import Starlette
@@ -20,13 +22,16 @@ from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
 from vbnfs.web.picked import picked_of
-from vbnfs.web.rendering import Pages
+from vbnfs.web.readings import StillReadingError
+from vbnfs.web.rendering import Pages, is_of_reading
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import VersionRow, version_rows
 from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
+_JOB: Final = re.compile(r"[0-9]{1,18}")
+_HOW_FAR: Final = {"HX-Retarget": "#how-far", "HX-Reswap": "outerHTML"}  # where a part of reading.html goes
 
 
 class Page:
@@ -50,7 +55,7 @@ class Page:
             Route("/plan", in_a_thread(self.plan), methods=["POST"]),
             Route("/jobs", in_a_thread(self.jobs)),
             Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
-            Route("/jobs/{number:int}/end", in_a_thread(self.end), methods=["POST"]),
+            Route("/jobs/{number}/end", in_a_thread(self.end), methods=["POST"]),
             Route("/static/{name:path}", in_a_thread(_static)),
         ]
 
@@ -66,7 +71,7 @@ class Page:
         )
 
     def _versions(self) -> Sequence[VersionRow]:
-        return version_rows(self._house.versions, self._house.here())
+        return version_rows(self._house.versions, self._house.kinds, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""
@@ -92,11 +97,9 @@ class Page:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
         given = request.query_params
         is_read = given.get("tables") == "yes"
-        difference = self._house.dataset.diff(given.get("old"), given.get("new"), tables=is_read)
+        report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
         names = self._all_versions()
-        return self._pages.answer(
-            request, "changes.html", report=difference.as_json(), is_read=is_read, all_versions=names
-        )
+        return self._pages.answer(request, "changes.html", report=report, is_read=is_read, all_versions=names)
 
     def _all_versions(self) -> Sequence[str]:
         """Their names, the newest first."""
@@ -145,8 +148,18 @@ class Page:
 
     def end(self, request: Request) -> Response:
         """Have a job end."""
-        self._house.jobs.end(request.path_params["number"])
+        number = request.path_params["number"]
+        if _JOB.fullmatch(number) is None:
+            raise HTTPException(404, "There is no such job.")
+        self._house.jobs.end(int(number))
         return self.jobs(request)
+
+    async def reading(self, request: Request, error: Exception) -> Response:
+        """What is shown while a view's tables are being read: how far that is. It asks again each second."""
+        assert isinstance(error, StillReadingError)
+        if is_of_reading(request):
+            return self._pages.part(request, "how_far.html", _HOW_FAR, now=error.now)
+        return self._pages.answer(request, "reading.html", HTTPStatus.ACCEPTED, now=error.now)
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """What is shown where a view cannot give its page: why, and what to do."""
@@ -155,6 +168,12 @@ class Page:
         assert isinstance(error, VbnfsError)
         return self._pages.answer(request, "failed.html", 503, message=str(error), remedy=error.remedy)
 
+    async def defect(self, request: Request, error: Exception) -> Response:
+        """What is shown where a view has a defect. The server logs it."""
+        message = f"This is a defect of vbnfs ({type(error).__name__}): please report it."
+        remedy = "What 'vbnfs web' has written where it runs says more."
+        return self._pages.answer(request, "failed.html", 500, message=message, remedy=remedy)
+
 
 def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
@@ -162,7 +181,12 @@ def make_app(house: House, pages: Pages) -> Starlette:
     return Starlette(
         routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
         middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
-        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed},
+        exception_handlers={
+            VbnfsError: page.failed,
+            HTTPException: page.failed,
+            StillReadingError: page.reading,
+            Exception: page.defect,
+        },
     )
 
 

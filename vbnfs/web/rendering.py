@@ -24,6 +24,7 @@ from vbnfs.web.static_files import static_address
 _OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
 
 _HEADINGS: Final = {"structure_acronyms": "Areas (structure acronyms)"}  # where a column's name is no word of people
+_READING: Final = "reading"  # the id of what asks again, in reading.html
 
 
 class Pages:
@@ -54,15 +55,27 @@ class Pages:
         """A page; or, where a script asks, the part of it that the template's block `main` is."""
         values |= {"depth": depth_of(request.scope["path"]), "this_address": partial(_changed, request)}
         values["root"] = root_at(values["depth"])
-        values["is_part"] = request.headers.get(_OF_A_SCRIPT) is not None
+        values["is_part"], values["was_read"] = request.headers.get(_OF_A_SCRIPT) is not None, is_of_reading(request)
         return _html(self._templates.get_template(template).render(values), status)
 
-    def part(self, request: Request, template: str, **values: Any) -> HTMLResponse:
-        """A template that is a part of a page, for a script that puts it there: into one of the query's `depth`."""
+    def part(
+        self, request: Request, template: str, fields: Mapping[str, str] | None = None, **values: Any
+    ) -> HTMLResponse:
+        """A template that is a part of a page, for a script that puts it there: into one of the query's `depth`.
+
+        `fields` of the answer say where, if it is elsewhere than where the script would put it (htmx's reference).
+        """
         text = request.query_params.get("depth", "")
         depth = min(int(text), MAX_PATH_PARTS + 2) if text.isascii() and text.isdigit() and len(text) < 4 else 0
         values |= {"depth": depth, "root": root_at(depth)}
-        return _html(self._templates.get_template(template).render(values))
+        answer = _html(self._templates.get_template(template).render(values))
+        answer.headers.update(fields or {})
+        return answer
+
+
+def is_of_reading(request: Request) -> bool:
+    """Whether a page asks that has said that something is being read: the id of what asks is htmx's `HX-Trigger`."""
+    return request.headers.get("HX-Trigger") == _READING
 
 
 def _html(text: str, status: int = 200) -> HTMLResponse:
