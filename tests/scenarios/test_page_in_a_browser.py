@@ -77,6 +77,11 @@ class Open:
         """Go to one of the page's addresses."""
         self.browser.open(self.address + where)
 
+    def shows(self, where: str, condition: str) -> bool:
+        """Go there; whether an expression is true in the page at once. A busy machine has mounts answer late."""
+        self.open(where)
+        return bool(self.browser.evaluate(condition))
+
 
 @pytest.fixture(scope="module")
 def server(three_sessions: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeS3Server]:
@@ -270,9 +275,8 @@ def test_a_program_that_reads_a_mount(opened: Open) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()  # all of it was read
-        opened.open("machine")
-        text = f"document.querySelector('[aria-label^=\"Programs at\"]').innerText.includes('{process.pid}')"
-        opened.browser.wait(f"document.querySelector('[aria-label^=\"Programs at\"]') && {text}")
+        programs = "document.querySelector('[aria-label^=\"Programs at\"]')"
+        until(lambda: opened.shows("machine", f"{programs}?.innerText.includes('{process.pid}')"), seconds=60)
         row = opened.browser.evaluate(f"{named('th', str(opened.mountpoint))}.closest('tr').innerText").split()
         assert row[1] == "0.5.0"
         assert int(row[-5 if row[-1] == "ms" else -4].replace(",", "")) > 0
