@@ -87,8 +87,9 @@ class _Lately:
 class HedgingClient(WrapperClient):
     """Asks `inner` a second time for a range that stalls; everything else is passed on.
 
-    `on_stall` is called when one does, also where it is not asked for again, and `on_crowd` where many do while
-    others get on. `most` is how many GETs there may be at a time; where there are, one that stalls is replaced.
+    `on_stall` is called when one does, also where it is not asked for again, and `on_crowd`, with how many do, where
+    that is many and others get on. `most` is how many GETs there may be at a time; where there are, one that stalls
+    is replaced.
 
     A GET of which no byte comes for `silence_seconds` fails with `SilenceError`. Where others bring some, it waits
     for them on a full line, and has `crowded_seconds`. `sends_probes`: also while nothing comes at all, it is found
@@ -101,7 +102,7 @@ class HedgingClient(WrapperClient):
         *,
         metrics: Metrics,
         on_stall: Callable[[], None] = lambda: None,
-        on_crowd: Callable[[], None] = lambda: None,
+        on_crowd: Callable[[int], None] = lambda stalled: None,
         most: float = math.inf,
         silence_seconds: float = math.inf,
         crowded_seconds: float = 0.0,
@@ -132,7 +133,7 @@ class HedgingClient(WrapperClient):
         """A GET has stalled, and could be asked for once more: whether to do so."""
         self._on_stall()
         if self._lately.is_crowded:
-            self._on_crowd()
+            self._on_crowd(self._lately.stalled)
         if not may_ask or not self._lately.budget.has_one:
             return False
         self._lately.budget = self._lately.budget.after_hedge()
