@@ -87,6 +87,7 @@ def _clients(directory: Path, course: Course, count: int, *, is_recorded: bool) 
             f"{one.warm_processor_seconds:.2f}, {one.alone_processor_seconds:.2f}",
         ],
         ["... and the kernel's for the network, s", f"{warm.kernel_seconds:.2f}"],
+        ["processors that all else had", f"{one.other_processors:.2f}"],
         ["allowed: way to S3 and processors, s", f"{one.allowed_seconds:.1f}"],
         ["... by a client alone, s", f"{one.allowed_alone_seconds:.1f}"],
         ["all when warm: median client, slowest, s", f"{percentile(warm.seconds, 0.5):.1f}, {max(warm.seconds):.1f}"],

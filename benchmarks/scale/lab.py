@@ -157,10 +157,10 @@ def _idle_seconds() -> float:
     return idle + waiting
 
 
-def interrupt_seconds() -> float:
-    """Of all processors so far: what no process is charged for, as the network's work, and what the host took."""
-    _, _, _, _, _, *interrupts = _processor_times()
-    return sum(interrupts[:3])
+def worked_seconds() -> tuple[float, float]:
+    """Of all processors so far, by processes; and what none is charged for, the network's work and the host's."""
+    user, nice, system, _, _, *interrupts = _processor_times()
+    return user + nice + system, sum(interrupts[:3])
 
 
 def _processor_times() -> list[float]:

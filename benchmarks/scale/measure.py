@@ -14,7 +14,7 @@ from benchmarks.scale.courses import expected_digests, key_of, read_all, turned
 from benchmarks.scale.faults import Faults, faults
 from benchmarks.scale.files import Course
 from benchmarks.scale.gates import Gate
-from benchmarks.scale.lab import S3_MBIT, Asked, Lab, interrupt_seconds, running_lab, wait_until_idle
+from benchmarks.scale.lab import S3_MBIT, Asked, Lab, running_lab, wait_until_idle, worked_seconds
 from benchmarks.scale.servers import SLICE_BYTES
 from benchmarks.scale.simulation import MBIT, Site, simulate
 from benchmarks.scale.traces import Trace, unique_bytes, unique_slices
@@ -24,6 +24,7 @@ MOST_FETCHED: Final = 1.05
 MOST_SECONDS: Final = 1.25
 MOST_BEHIND: Final = 2.0
 MOST_OFF: Final = 0.2
+_FEWEST_PROCESSORS: Final = 0.1
 Digest = Callable[[int], str]  # of what a client has to read, by its number
 
 
@@ -62,6 +63,7 @@ class Together:
     warm_processor_seconds: float
     alone_processor_seconds: float
     processor_seconds: float = 0.0
+    other_processors: float = 0.0  # what else the machine did
     memory_bytes: int = 0
 
     @property
@@ -151,23 +153,28 @@ def _check(part: str, answers: Sequence[Answer], expected: Digest) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What all clients read, what was asked for that, and what each took of processor time: see `Warm`."""
+    """What all clients read, what was asked for that, and what each took of processor time: see `Warm`.
+
+    `other_processors`: how many processors all that is no client's had meanwhile.
+    """
 
     answers: Sequence[Answer]
     asked: Asked
     processor_seconds: float
     kernel_seconds: float
+    other_processors: float
 
 
 def _read(lab: Lab, clients: Sequence[Client], digest: Digest) -> _Read:
     """Have all read at the same time, and check what they read."""
     wait_until_idle(lab.course.size.idle_seconds)
-    work, interrupts = _work(lab, clients), interrupt_seconds()
+    began, work, (all_work, interrupts) = time.monotonic(), _work(lab, clients), worked_seconds()
     answers = read_all(clients, lambda number: turned(lab.course.together, number), lambda: None)
     asked = lab.since()
-    work, interrupts = _work(lab, clients) - work, interrupt_seconds() - interrupts
+    work, worked = _work(lab, clients) - work, worked_seconds()
+    others = max(0.0, worked[0] - all_work - work) / (time.monotonic() - began)
     _check("together", answers, digest)
-    return _Read(answers, asked, work / len(clients), interrupts / len(clients))
+    return _Read(answers, asked, work / len(clients), (worked[1] - interrupts) / len(clients), others)
 
 
 def _work(lab: Lab, clients: Sequence[Client]) -> float:
@@ -215,6 +222,7 @@ def _evaluated(course: Course, cold: _Read, traces: Sequence[Trace], warm: Warm,
         warm_processor_seconds=warm.processor_seconds,
         alone_processor_seconds=median(trace.processor_seconds + trace.proxy_seconds for trace in traces),
         processor_seconds=cold.processor_seconds,
+        other_processors=cold.other_processors,
         memory_bytes=memory_bytes,
     )
 
@@ -249,7 +257,8 @@ class Compared:
 
 def compare(found: Together, traces: Sequence[Trace], slowdown: float = 1.0) -> Compared:
     """The same course by simulation: (predicted, measured). `slowdown`: see `Found`."""
-    site = Site(found.clients, processors=os.cpu_count(), slice_bytes=SLICE_BYTES)
+    processors = max(_FEWEST_PROCESSORS, (os.cpu_count() or 1) - found.other_processors)
+    site = Site(found.clients, processors=processors, slice_bytes=SLICE_BYTES)
     outcome = simulate(site, [trace.slowed(slowdown) for trace in traces])
     return Compared(
         (outcome.proxies.requests, found.proxy_requests),
