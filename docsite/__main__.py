@@ -41,10 +41,13 @@ def main(out: Path, is_to_keep: bool) -> None:
 
 def draw(pictures: Path, work: Path) -> None:
     """Draw all pictures into the folder `pictures`; `work` is an empty folder to work in."""
-    performance = (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
+    performance, at_scale = (
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("PERFORMANCE.md", "scale.md")
+    )
     mounted = drawn_in_a_mount(work)
     pictures.mkdir(exist_ok=True)
-    for file, content in {**{file: text.encode() for file, text in drawn(performance).items()}, **mounted}.items():
+    others = {file: text.encode() for file, text in drawn(performance, at_scale).items()}
+    for file, content in {**others, **mounted}.items():
         (pictures / file).write_bytes(content)
 
 

@@ -34,7 +34,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
-    "web": {ROOT, "config", "host", "dataset", "access", "api", "tables"},
+    "web": {ROOT, "config", "host", "dataset", "cache", "access", "api", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "api": {ROOT, "config", "host", "dataset", "hdf5", "reading", "access", "tables"},
     "dask": {ROOT, "config", "host", "dataset", "access", "tables", "api"},

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
 
 Pairs = Sequence[Sequence[str]]
+_END_SECONDS: Final = 60.0
 _READER: Final = Path(__file__).with_name("reader.py")
 
 
@@ -122,12 +124,12 @@ class Client:
         return self.reader.answer()
 
     def end(self) -> None:
-        """Take the mount away, and wait until the daemon has ended."""
+        """Take the mount away. Its daemon is killed: what it would still store is deleted next."""
         self.reader.end()
+        if self._pid:
+            _kill(self._pid)
         if find_mount(self.top) is not None:
             detach(self.top, lazy=True)
-        if self._pid:
-            _wait_for_end(self._pid)
 
 
 def run_vbnfs(host: Host, *words: str) -> str:
@@ -139,14 +141,17 @@ def run_vbnfs(host: Host, *words: str) -> str:
     return done.stdout
 
 
-def _wait_for_end(pid: int) -> None:
-    """Wait for a process that is no child of ours, without asking again and again (pidfd_open(2))."""
+def _kill(pid: int) -> None:
+    """Kill a process that is no child of ours, and wait until it has ended (pidfd_open(2))."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        select.select([descriptor], [], [], 60)
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        select.select([descriptor], [], [], _END_SECONDS)
+    except ProcessLookupError:
+        return
     finally:
         os.close(descriptor)
 

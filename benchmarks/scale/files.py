@@ -20,12 +20,16 @@ _MANIFEST: Final = f"{PROJECT}_project_manifest_v{VERSION}.json"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a course's sessions are; how many are read together, and how many in each other part."""
+    """How large a course's sessions are; how many are read together, and how many in each other part.
+
+    `idle_seconds`: for how long it is waited at the most, before each measurement, until the processors are idle.
+    """
 
     name: str
     together: int
     others: int
     release: ReleaseScale
+    idle_seconds: float = 0.0
 
     @property
     def sessions(self) -> int:
@@ -49,7 +53,7 @@ SIZES: Final = {
     size.name: size
     for size in (
         Size("small", 2, 1, _release(4, 44, 8_000, 300)),
-        Size("real", 4, 1, _release(6, 425, 11_000, 2_250)),
+        Size("real", 4, 1, _release(6, 425, 11_000, 2_250), idle_seconds=30.0),
     )
 }
 

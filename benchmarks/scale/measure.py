@@ -12,7 +12,7 @@ from typing import Any, Final
 from benchmarks.scale import logs
 from benchmarks.scale.clients import Answer, Client, Pairs, Reader
 from benchmarks.scale.files import Course
-from benchmarks.scale.lab import S3_MBIT, Asked, Lab, running_lab, wait_for
+from benchmarks.scale.lab import S3_MBIT, Asked, Lab, running_lab, wait_for, wait_until_idle
 from benchmarks.scale.servers import SLICE_BYTES
 from benchmarks.scale.simulation import MBIT, Site, simulate
 from benchmarks.scale.traces import Trace, unique_bytes, unique_slices
@@ -140,6 +140,7 @@ def run(directory: Path, course: Course, count: int) -> Found:
         template = lab.prepare()
         expected = _expected(course)
         with lab.clients(names, template) as clients:
+            wait_until_idle(course.size.idle_seconds)
             before, began = _work(lab, clients), time.time()
             answers, asked = _together(lab, clients)
             work = (_work(lab, clients) - before) / count
@@ -200,6 +201,7 @@ def record(lab: Lab, names: Sequence[str], template: Path) -> list[Trace]:
     traces = []
     for number, name in enumerate(names):
         with lab.clients([name], template) as [client]:
+            wait_until_idle(lab.course.size.idle_seconds)
             proxy = family(lab.proxy.pid)
             before, proxy_before = client.processor_seconds(), processor_seconds(proxy)
             began = time.time()

@@ -183,7 +183,7 @@ def kinds(above: type[VbnfsError]) -> Iterator[type[VbnfsError]]:
 
 def test_errors_come_out_of_other_processes() -> None:
     """Each can be pickled, with all that it has: a pool of processes waits without end for one that cannot."""
-    found = set(kinds(VbnfsError))
+    found = {kind for kind in kinds(VbnfsError) if kind.__module__.startswith("vbnfs.")}
     assert {QueryError, UnknownColumnError} <= found
     for kind in found:
         error = (
@@ -191,4 +191,5 @@ def test_errors_come_out_of_other_processes() -> None:
         )
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), again.remedy) == (kind, "what is wrong", error.remedy)
-        assert vars(again) == vars(error)
+        # A library that pickles tracebacks, as Dask's does, also stores the number, which is the class's here.
+        assert vars(again) | {"errno": again.errno} == vars(error) | {"errno": error.errno}

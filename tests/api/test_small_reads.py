@@ -13,6 +13,9 @@ from tests.fakes.store import Pattern
 from vbnfs.api.small_reads import SmallReads, Window
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.content_file import ContentFile
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
+from vbnfs.objects import Content
 
 NAME = "behavior_ecephys_sessions/7/ecephys_session_7.nwb"
 SIZE = 5 * BLOCK_BYTES + 77
@@ -91,3 +94,19 @@ def test_what_was_read_is_noted_in_runs() -> None:
     assert not window.copy(buffer, 96)
     assert window.copy(buffer, 104)
     assert window.last == 4204
+
+
+def test_a_file_that_is_found_wrong_is_read_no_more(file: vbnfs.RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small reads that go on in one block end as all others do when the file proves to have another hash."""
+    assert [read(file, offset, 4) for offset in (0, 4, 8)] == [BYTES[offset : offset + 4] for offset in (0, 4, 8)]
+    wrong = Verdict("0" * 128, "", "2026-11-30T00:00:00+00:00")
+    original = Verdicts.refuse
+
+    def refuse(verdicts: Verdicts, content: Content) -> None:
+        verdicts._bad = {content.content_id: wrong}
+        original(verdicts, content)
+
+    monkeypatch.setattr(Verdicts, "bad", lambda verdicts, content: wrong)
+    monkeypatch.setattr(Verdicts, "refuse", refuse)
+    with pytest.raises(OSError, match="instead of the manifest's"):
+        read(file, 12, 4)

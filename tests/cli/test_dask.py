@@ -65,6 +65,7 @@ def test_prefetch_and_verify(address: str, server: FakeS3Server, tmp_path: Path)
     plan = said("prefetch", "--sessions", "all", "--dask", address, "--dry-run")
     assert (plan["files"], plan["workers"], plan["left_out_files"], plan["problem"]) == (6, 2, 1, None)
     assert [(row["workers"], row["whole_files"]) for row in plan["caches"]] == [(2, 0)]
+    assert plan["caches"][0].keys() == {"cache", "workers", "whole_files", "room_bytes"}
     done = invoke("prefetch", "--sessions", "all", "--dask", address)
     assert done.stdout.startswith("6 of 6 files good"), done.stderr
     assert done.stderr.splitlines()[0] == "vbnfs: LFP is left out: 1 file; '--lfp yes' takes it too"

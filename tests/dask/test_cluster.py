@@ -92,6 +92,27 @@ def test_a_file_that_cannot_be_had(dataset: vbnfs.Dataset, client: Client, serve
         server.behaviours.clear()
 
 
+def test_a_job_that_fails_is_given_out_again(
+    dataset: vbnfs.Dataset, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker could not do is tried again, in the room that it did not take; then its reason is said."""
+    real, size, calls = worker.brought, dataset.latest.file(LFP).size, list[int]()
+
+    def fails_at_first(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) < 3:
+            raise CacheError("the disk has 0 B free; nothing was fetched")
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(worker, "brought", fails_at_first)
+    monkeypatch.setattr("vbnfs.access.room.Room.more_bytes", lambda room, there_bytes: size)
+    more: Any = {"dataset": dataset, "client": client}
+    with pytest.raises(NotVerifiedError, match=r"1 of 1 files .*lfp\.nwb: .*: the disk has 0 B free"):
+        vbnfs.dask.prefetch([LFP], **more, retries=0)
+    assert vbnfs.dask.prefetch([LFP], **more, retries=1)["outcome"].tolist() == ["good"]
+    assert len(calls) == 3
+
+
 def test_no_room(
     dataset: vbnfs.Dataset, client: Client, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

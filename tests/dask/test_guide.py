@@ -3,10 +3,11 @@
 import contextlib
 import io
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from dask_jobqueue import SLURMCluster
 
 from tests.api.release import SESSION_ID, serving
 from tests.code_blocks import blocks_of
@@ -36,16 +37,20 @@ def test_the_guide_of_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert table[-1].split() == [str(SESSION_ID), "1000", "20"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_recipe_of_slurm() -> None:
-    """dask-jobqueue makes a job of the page's recipe in which workers have the node's own disk for their cache."""
+    """dask-jobqueue makes a job of the page's recipe in which workers have the node's own disk for their cache.
+
+    A process of its own imports it: what imports it ends at Ctrl-C otherwise than before.
+    """
     [recipe] = [block.code for block in blocks_of(DOCUMENT) if block.language == "py"]
     made, scaled, _ = recipe.partition("cluster.scale(jobs=16)")
     assert scaled
-    names: dict[str, SLURMCluster] = {}
-    exec(made.replace("cores=8", 'cores=8, scheduler_options={"dashboard": False}'), names)
-    with names["cluster"] as cluster:
-        lines = cluster.job_script().splitlines()
+    made = made.replace("cores=8", 'cores=8, scheduler_options={"dashboard": False}')
+    program = f"{made}\nwith cluster:\n    print(cluster.job_script())\n"
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], stdout=subprocess.PIPE, text=True, check=True, timeout=240
+    )
+    lines = shown.stdout.splitlines()
     assert {"#SBATCH --cpus-per-task=8", "#SBATCH -t 04:00:00", "export VBNFS_CACHE_DIR=$TMPDIR/vbnfs"} <= {*lines}
     [worker_line] = [line for line in lines if "dask_worker" in line]
     assert "--nworkers 2" in worker_line

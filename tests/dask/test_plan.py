@@ -54,6 +54,7 @@ def test_what_is_here_in_part_goes_on_there() -> None:
     assert first.name == "2/session.nwb"
     assert (one.member, one.missing_bytes, one.must) == (B, 1, False)
     assert best_cache([FILES[3]], stocks)[0] is None
+    assert best_cache(FILES, {})[0] is None  # its workers were lost before they said what they have
 
 
 def test_every_node_gets_all() -> None:

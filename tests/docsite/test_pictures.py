@@ -10,15 +10,17 @@ from docsite.benchmark_picture import benchmark
 from docsite.building import ROOT, documents_of
 from docsite.mounted_pictures import drawn_in_a_mount
 from docsite.pictures import drawn
+from docsite.scale_picture import scale
 
 PICTURES = ROOT / "docs" / "pictures"
 PERFORMANCE = (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
+SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_the_pictures_are_those_that_are_drawn() -> None:
     """docs/pictures has what `script/docs --pictures` draws; of what was measured, the same bars."""
-    for name, text in drawn(PERFORMANCE).items():
+    for name, text in drawn(PERFORMANCE, SCALE).items():
         kept = (PICTURES / name).read_text(encoding="utf-8")
         if name == "benchmark.svg":  # the site's own is drawn from the tables of the day
             kept, text = (re.sub(r"[\d.,]+", "", one) for one in (kept, text))  # noqa: PLW2901
@@ -42,6 +44,14 @@ def test_the_benchmark_has_the_figures_of_the_document() -> None:
     assert "9.87 s" not in benchmark(PERFORMANCE).svg()
     with pytest.raises(ValueError, match=r"no table Readers, `home` with one unit's spike times \(h5py\)"):
         benchmark("# Performance\n")
+
+
+def test_the_courses_have_the_figures_of_the_document() -> None:
+    """The bars have what the table says; a document without it is an error."""
+    [found] = re.findall(r"^\| 200 \| none \| 0% \| ([\d,]+) \|", SCALE, re.MULTILINE)
+    assert f"{found} requests" in scale(SCALE).svg()
+    with pytest.raises(ValueError, match=r"docs/scale\.md has no table"):
+        scale("# Scale\n")
 
 
 @pytest.mark.slow

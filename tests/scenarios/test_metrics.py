@@ -91,7 +91,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("vbnfs.daemon.exporter", raising=False)
     with pytest.raises(MountError, match=r"metrics need prometheus_client: pip install 'vbnfs\[metrics\]'"):
-        exporting._check_library()
+        exporting.check_library()
 
 
 def test_a_plain_mount_imports_none_of_it(mounts: Mounts, server: FakeS3Server) -> None:

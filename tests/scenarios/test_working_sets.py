@@ -182,6 +182,7 @@ SHOWN_IN_HELP = [
     for name in ("prefetch", "pin", "pins", "unpin", "du")
     for line, _ in EXAMPLES[name]
     if "--record" not in line  # test_records.py makes one
+    and "--dask" not in line  # tests/cli/test_dask.py has a scheduler
 ]
 
 

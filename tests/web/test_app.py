@@ -5,6 +5,8 @@ import re
 import tomllib
 from importlib.resources import files
 
+import pytest
+
 from tests.waiting import until
 from tests.web.conftest import Visit
 
@@ -77,3 +79,28 @@ def test_what_is_picked_is_fetched(visit: Visit) -> None:
     assert (job.is_failed, job.outcome) == (False, "2 files here, and checked")
     assert "2 files here, and checked" in visit.browser.get("/jobs").text
     assert visit.house.dataset.session(1044385384).file.local_path is not None
+
+
+def test_what_changed_between_two_versions(visit: Visit) -> None:
+    """Files and sums without reading a table; its rows and columns where that is asked for."""
+    page = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0"})
+    assert page.status_code == 200
+    assert "project_metadata/units.csv" in page.text
+    assert "have another value" not in page.text
+    read = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0", "tables": "yes"})
+    assert "snr: 1 rows have another value" in read.text
+    unknown = visit.browser.get("/changes", params={"old": "0.4.0", "new": "9"})
+    assert unknown.status_code == 503
+    assert "there are: 0.4.0, 0.5.0" in unknown.text
+
+
+@pytest.mark.parametrize("path", ["/", "/sessions?query=mouse_id%20%3E%200", "/machine", "/nothing"])
+def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, path: str) -> None:
+    """Where htmx asks, the answer is what stands between the page's head and foot, and no page of its own."""
+    whole, part = visit.browser.get(path), visit.browser.get(path, headers={"HX-Request": "true"})
+    assert whole.status_code == part.status_code
+    assert "<html" in whole.text
+    assert "<html" not in part.text
+    heading = re.search("<h1>.*?</h1>", whole.text)
+    assert heading is not None
+    assert heading[0] in part.text

@@ -9,11 +9,17 @@ from vbnfs.web.guard import PROOF, TOKEN
 def test_the_token_lets_in_once(visit: Visit) -> None:
     """An address with the token leads to the same one without it, and sets a cookie that no script can read."""
     answer = visit.stranger.get(f"/sessions?a=1&{TOKEN}={visit.keys.token}", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "sessions?a=1")
+    assert (answer.status_code, answer.headers["location"]) == (303, "./sessions?a=1")
     cookie = answer.headers["set-cookie"]
     assert {part.strip() for part in cookie.split(";")[1:]} == {"HttpOnly", "SameSite=lax"}
     assert visit.keys.token not in cookie
     assert visit.stranger.get("/").status_code == 200
+
+
+def test_the_token_leads_nowhere_else(visit: Visit) -> None:
+    """An address whose last part looks like one of another host leads to this page all the same."""
+    answer = visit.stranger.get(f"/https:elsewhere.example?{TOKEN}={visit.keys.token}", follow_redirects=False)
+    assert answer.headers["location"].startswith("./https%3Aelsewhere.example")
 
 
 @pytest.mark.parametrize("query", ["", f"?{TOKEN}=", f"?{TOKEN}=0123", f"?{TOKEN}=é"])

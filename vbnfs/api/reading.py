@@ -99,8 +99,10 @@ class Reading:
 
     def copy(self, buffer: memoryview, offset: int) -> bool:
         """Fill a small buffer if its bytes are those of the block in which small reads go on."""
-        window = self._window
-        return window is not None and len(buffer) <= MOST_BYTES and window.copy(buffer, offset)
+        window, here = self._window, self._here
+        if window is None or here is None or len(buffer) > MOST_BYTES or here.local.is_refused:
+            return False
+        return window.copy(buffer, offset)
 
     def _copy_small(self, here: Here, buffer: memoryview, offset: int) -> bool:
         """The same, of a block that small reads have come to; False: it is another read, or its block is not here."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, Site, check
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, Site, check
 from vbnfs.daemon.site_log import FORMAT, TAG
 
 _KEYS_OF_A_MIB: Final = 8000  # of a zone: "One megabyte zone can store about 8 thousand keys"
@@ -159,7 +159,8 @@ def units(configuration: str, nginx: str, metrics: str) -> Mapping[str, str]:
     }
 
 
-_SERVICE: Final = """\
+_SERVICE: Final = (
+    """\
 [Unit]
 Description=vbnfs: a site cache (nginx)
 Wants=network-online.target vbnfs-site-cache-reload.timer
@@ -173,27 +174,9 @@ Restart=on-failure
 RestartSec=5
 KillSignal=SIGQUIT
 TimeoutStopSec=30
-DynamicUser=yes
-User=vbnfs-site-cache
-CacheDirectory=vbnfs-site-cache
-CacheDirectoryMode=0700
-LimitNOFILE=65536
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-PrivateDevices=yes
-ProtectSystem=strict
-ProtectHome=yes
-ProtectClock=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-RestrictNamespaces=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-
-[Install]
-WantedBy=multi-user.target
 """
+    + CONFINED
+)
 _COUNTING: Final = """\
 [Unit]
 Description=vbnfs: metrics of a site cache
@@ -212,6 +195,16 @@ CapabilityBoundingSet=
 PrivateDevices=yes
 ProtectSystem=strict
 ProtectHome=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
 RestrictAddressFamilies=AF_INET AF_INET6
 IPAddressDeny=any
 IPAddressAllow=localhost

@@ -9,6 +9,29 @@ from vbnfs.errors import UsageError
 
 PRIVATE_NETWORKS: Final = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"  # of Debian
+# How the unit of its program ends, behind what is the program's own: a user and a folder of its own, and no more.
+CONFINED: Final = """\
+DynamicUser=yes
+User=vbnfs-site-cache
+CacheDirectory=vbnfs-site-cache
+CacheDirectoryMode=0700
+LimitNOFILE=65536
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+PrivateDevices=yes
+ProtectSystem=strict
+ProtectHome=yes
+ProtectClock=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
 _UNPRINTABLE: Final = frozenset("\"'\\;{}$\n\r\t #")
 _LEAST_SLICES: Final = 64
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, Site, check, check_words
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, Site, check, check_words
 from vbnfs.errors import UsageError
 
 _PROGRAM: Final = "/usr/bin/traffic_server"  # of Debian
@@ -161,7 +161,8 @@ cond %{CACHE} /none/ [NOT]
 set-header X-Cache-Status %{CACHE}
 """
 
-_SERVICE: Final = """\
+_SERVICE: Final = (
+    """\
 [Unit]
 Description=vbnfs: a site cache (Apache Traffic Server)
 Wants=network-online.target
@@ -172,26 +173,11 @@ ExecStart={program} --run-root={place}
 Restart=on-failure
 RestartSec=5
 TimeoutStopSec=30
-DynamicUser=yes
-User=vbnfs-site-cache
-CacheDirectory=vbnfs-site-cache
-CacheDirectoryMode=0700
-LimitNOFILE=65536
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-PrivateDevices=yes
-ProtectSystem=strict
-ProtectHome=yes
-ProtectClock=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-RestrictNamespaces=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-
-[Install]
-WantedBy=multi-user.target
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
 """
+    + CONFINED
+)
 
 _ALLOW: Final = """\
 ip_allow:

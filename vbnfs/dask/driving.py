@@ -36,8 +36,14 @@ class _Run:
 
     waiting: list[Job]
     running: dict["Future[Any]", tuple[Job, str]] = field(default_factory=dict)  # with the worker's address
+    caches: dict[str, str] = field(default_factory=dict)  # into which a job brings something, by the job's key
     failures: Counter[str] = field(default_factory=Counter)  # by the job's key
     rooms: dict[str, int | None] = field(default_factory=dict)  # by the name of a cache
+
+    def take_room(self, cache: str, count_bytes: int) -> None:
+        """A job is to bring so many bytes into a cache; fewer than none: they did not come."""
+        if (room := self.rooms.get(cache)) is not None:
+            self.rooms[cache] = room - count_bytes
 
 
 class Driver:
@@ -86,7 +92,7 @@ class Driver:
             self._collect(run, alive)
             self._hand_out(run, alive)
             idle_since = now if run.running else idle_since
-            self._give_up(run, alive, is_late=now - idle_since > self._cluster.wait_seconds)
+            self._give_up(run, is_late=now - idle_since > self._cluster.wait_seconds)
             while not self._events.empty():
                 self._on_event(self._events.get())
             self._show()
@@ -110,6 +116,7 @@ class Driver:
         run.failures[job.key] += "error" in answer
         if "error" in answer and run.failures[job.key] <= self._cluster.retries:
             run.waiting.insert(0, job)
+            run.take_room(run.caches[job.key], -job.missing_bytes)
             return
         self._on_done(job, answer, self._nodes.host_of(address))
 
@@ -139,18 +146,17 @@ class Driver:
         )
         run.waiting.remove(job)
         run.running[future] = job, address
-        room = run.rooms.get(cache.name)
-        if room is not None:
-            run.rooms[cache.name] = room - job.missing_bytes
+        run.caches[job.key] = cache.name
+        run.take_room(cache.name, job.missing_bytes)
 
-    def _give_up(self, run: _Run, alive: Mapping[str, int], *, is_late: bool) -> None:
+    def _give_up(self, run: _Run, *, is_late: bool) -> None:
         """Where no job goes on, no worker takes what is left. `is_late`: workers that are to come would be here."""
         if run.running:
             return
-        if not alive and is_late:
-            raise no_worker(self._cluster.address, self._cluster.wait_seconds)
         here = {one for each in self._nodes.caches for one in each.members}
-        for job in [job for job in run.waiting if alive]:
+        if not here and is_late:
+            raise no_worker(self._cluster.address, self._cluster.wait_seconds)
+        for job in [job for job in run.waiting if here]:
             is_away = job.must and job.member not in here
             if not is_away or is_late:
                 run.waiting.remove(job)

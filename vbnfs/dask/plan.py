@@ -146,8 +146,8 @@ def best_cache(files: Iterable[ChosenFile], stocks: Mapping[str, Stock]) -> tupl
     """The cache that has most of some files, by name; None where none has anything."""
     files = list(files)
     here = {name: sum(file.bytes_in(stock) for file in files) for name, stock in stocks.items()}
-    name = max(here, key=lambda one: here[one])
-    return (name, stocks[name]) if here[name] else (None, Stock())
+    name = max(here, key=lambda one: here[one], default="")
+    return (name, stocks[name]) if here.get(name) else (None, Stock())
 
 
 def _job(files: Sequence[ChosenFile], name: str | None, stock: Stock, *, must: bool = False) -> Job:

@@ -153,7 +153,7 @@ class _Run:
 
 def _jobs(chosen: Mapping[int, list[ChosenFile]], stocks: Mapping[str, Stock]) -> list[Job]:
     """A job for each session, where most of its files is."""
-    best = {one: best_cache(files, stocks)[0] if stocks else None for one, files in chosen.items()}
+    best = {one: best_cache(files, stocks)[0] for one, files in chosen.items()}
     return [Job(f"session {one}", one, member=member) for one, member in best.items()]
 
 

@@ -70,6 +70,11 @@ class LocalReader:
         self._verdicts = verdicts
         self._found: tuple[float, weakref.ref[ContentFile] | None] = (0.0, None)  # until when it is not asked again
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the content is known to be wrong: then nothing of it is read here."""
+        return self._verdicts.bad(self._content) is not None
+
     def read(self, offset: int, size: int) -> bytes | None:
         """A non-empty range of the content; None if not all of it is here."""
         file = self._file()
@@ -99,7 +104,7 @@ class LocalReader:
         return bool(pieces)
 
     def _file(self) -> ContentFile | None:
-        if self._verdicts.bad(self._content) is not None:
+        if self.is_refused:
             return None
         until, known = self._found
         file = None if known is None else known()
@@ -111,7 +116,7 @@ class LocalReader:
     def _from_memory(self, offset: int, size: int) -> list[memoryview]:
         """The range in pieces, of blocks that came just now; none unless all of them did."""
         pieces, stop = list[memoryview](), offset + size
-        if self._verdicts.bad(self._content) is not None:
+        if self.is_refused:
             return pieces
         for index in blocks_of(ByteRange(offset, stop)):
             data = self._source.in_memory(self._content, index)

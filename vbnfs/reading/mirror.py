@@ -24,7 +24,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, KnownDigests
 from vbnfs.cache.verdict import Verdict
 from vbnfs.cache.verdicts import Verdicts
-from vbnfs.errors import AccessDeniedError, BadReplyError, BusyError, ObjectGoneError, StorageError, TransportError
+from vbnfs.errors import AccessDeniedError, BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive, Received
 from vbnfs.reading.patience import Patience, Waiting
@@ -36,7 +36,6 @@ _SHORTEST_REST_SECONDS: Final = 2.0  # nothing is, after it failed; twice as lon
 _LONGEST_REST_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 4096
 _HANDED_OVER_BLOCKS: Final = 8  # at a time
-_BUCKET: Final = ObjectVersion("", None)
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
 
 Keep = Callable[[Content, int, bytes], bool]  # a block to the dataset's own scope; whether the disk took it
@@ -116,13 +115,11 @@ class Mirror:
             raise TransportError(f"{request.version}: no byte for {self._patience.seconds:.0f} s")
 
     async def _is_there(self) -> bool:
-        """Whether it answers for itself: a question that it passes on to no bucket, and refuses."""
+        """Whether it takes connections."""
         try:
-            await self._client.head(_BUCKET)
-        except BusyError:
-            return True
-        except StorageError as error:
-            return not isinstance(error, TransportError)
+            await self._client.reach()
+        except StorageError:
+            return False
         return True
 
     def note_failure(self, content: Content, error: StorageError) -> None:

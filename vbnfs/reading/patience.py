@@ -2,8 +2,8 @@
 
 All GETs of a server share its time: a proxy serves one after the other, so a byte for any of them is a sign of life.
 A site cache that lacks what is asked for waits for S3, to which all of a site may be asking through the same line. So
-one that has brought nothing for half of its time is asked whether it is there (`is_there`). Where it answers it has
-more time.
+one that has brought nothing for half of its time is asked whether it is there (`is_there`), and has all of its time
+to answer: this machine may be busy itself. Where it is there, it has more time.
 """
 
 import math
@@ -69,7 +69,7 @@ class Patience:
         async with self._asking:
             if self._due(silent_since) > trio.current_time():
                 return True  # it was asked for another one
-            with trio.move_on_after(self.seconds * (1 - 1 / _PART)):
+            with trio.move_on_after(self.seconds):
                 if await self._is_there():
                     self._answered_at = trio.current_time()
                     return True

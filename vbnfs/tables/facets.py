@@ -52,6 +52,11 @@ def query_of(table: pd.DataFrame, chosen: Chosen) -> str | None:
     return joined(*(_condition(table, column, values) for column, values in chosen.items() if values))
 
 
+def listed_in(text: str) -> list[str]:
+    """The values in the text of a list: VISp and CA1 of "['VISp', 'CA1']"."""
+    return _LISTED.findall(text)
+
+
 def query_of_words(table: pd.DataFrame, words: str) -> str | None:
     """As a query: each of some words stands in a text of the row, with capitals or without. None without words.
 
@@ -126,7 +131,7 @@ def _is_list(cells: "pd.Series[Any]") -> bool:
 
 def _listed(cells: "pd.Series[Any]") -> "pd.Series[Any]":
     """The values of all lists, each once for each list that has it."""
-    found: list[str] = [value for cell in cells.dropna() for value in dict.fromkeys(_LISTED.findall(cell))]
+    found: list[str] = [value for cell in cells.dropna() for value in dict.fromkeys(listed_in(cell))]
     return pd.Series(found, dtype=object)
 
 

@@ -13,8 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from vbnfs.access.running_fetches import running_fetches
 from vbnfs.errors import VbnfsError
+from vbnfs.host.mountinfo import is_ours, list_mounts
 from vbnfs.web.house import House
+from vbnfs.web.machine_page import remedies
 from vbnfs.web.picked import picked_of
 from vbnfs.web.rendering import Pages
 from vbnfs.web.sessions_page import asked_of, find
@@ -41,6 +44,8 @@ class Page:
         return [
             Route("/", _in_a_thread(self.versions)),
             Route("/sessions", _in_a_thread(self.sessions)),
+            Route("/changes", _in_a_thread(self.changes)),
+            Route("/machine", _in_a_thread(self.machine)),
             Route("/plan", _in_a_thread(self.plan), methods=["POST"]),
             Route("/jobs", _in_a_thread(self.jobs)),
             Route("/jobs", _in_a_thread(self.begin), methods=["POST"]),
@@ -70,6 +75,26 @@ class Page:
             asked=asked,
             found=find(table, asked, name=name),
             all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
+        )
+
+    def changes(self, request: Request) -> Response:
+        """What a version has otherwise than another one; its tables are read only if that is asked for."""
+        given = request.query_params
+        is_read = given.get("tables") == "yes"
+        difference = self._house.dataset.diff(given.get("old"), given.get("new"), tables=is_read)
+        return self._pages.answer(request, "changes.html", report=difference.as_json(), is_read=is_read)
+
+    def machine(self, request: Request) -> Response:
+        """Mounts, their readers and rates, the cache, pins."""
+        mounts = self._house.looks.at(entry for entry in list_mounts() if is_ours(entry))
+        return self._pages.answer(
+            request,
+            "machine.html",
+            mounts=mounts,
+            remedies=remedies(mounts),
+            fetches=running_fetches(),
+            cache=self._house.cache(),
+            pins=self._house.pins(),
         )
 
     def plan(self, request: Request) -> Response:

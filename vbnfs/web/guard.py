@@ -20,7 +20,7 @@ import html
 import secrets
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -115,7 +115,8 @@ class Guard:
             )
         rest = urlencode([pair for pair in parse_qsl(request.url.query) if pair[0] != TOKEN])
         name = request.url.path.rpartition("/")[2]  # relative: a proxy may show all of it below a prefix
-        answer = RedirectResponse(f"{name or './'}{'?' if rest else ''}{rest}", status_code=303)
+        # With './' first, no name is taken for an address of another host: "https:elsewhere.example" would be one.
+        answer = RedirectResponse(f"./{quote(name)}{'?' if rest else ''}{rest}", status_code=303)
         # Without a path it is of the folder of this address, as the browser knows it. Not Secure: there is no TLS.
         answer.set_cookie(self._keys.cookie_name, self._keys.cookie, httponly=True, samesite="lax", path=None)
         return answer

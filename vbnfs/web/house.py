@@ -4,7 +4,8 @@ Views are functions that run in threads of the server, and reach the event loop 
 API has. Values that never change are kept; what the cache has of them is looked up for each answer.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import pandas as pd
 from vbnfs.access.fetching import Plan
 from vbnfs.access.finding import Finder
 from vbnfs.access.here import Here
+from vbnfs.access.mount_figures import ask_figures
 from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import shows_dataset_of
 from vbnfs.access.versions import Versions
@@ -21,12 +23,16 @@ from vbnfs.amounts import files
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
 from vbnfs.api.working_sets import bring, plan
+from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
+from vbnfs.cache.inventory import scan
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
 from vbnfs.errors import MountError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
+from vbnfs.host.places import folder_at
 from vbnfs.web.jobs import Jobs, Report
+from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.picked import AREAS, Picked, files_of
 from vbnfs.web.sessions_page import Asked, find
 
@@ -47,6 +53,7 @@ class House:
         self.connection: Final = Connection(config)
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
+        self.looks: Final = Looks(ask_figures)
         self._ask = ask
 
     @property
@@ -87,6 +94,21 @@ class House:
 
         what = f"Pin {picked.pin}: " if picked.pin else "Fetch "
         return self.jobs.start(f"{what}{files(len(places))}", work)
+
+    def cache(self) -> CacheFacts:
+        """What the cache takes: in all, and by when it was used last."""
+        now_ns, found = time.time_ns(), list(scan(folder_at(self.config.cache_dir)))
+        return CacheFacts(
+            directory=str(self.config.cache_dir),
+            files=len(found),
+            size_bytes=sum(one.allocated_bytes for one in found),
+            limit_bytes=self.config.cache_size_bytes or stored_size(self.config.cache_dir, DEFAULT_BYTES),
+            ages=by_age(((now_ns - one.used_ns) / 1e9, one.allocated_bytes) for one in found),
+        )
+
+    def pins(self) -> list[dict[Hashable, Any]]:
+        """The pins of the cache, with the columns that `vbnfs.Dataset.pins` has."""
+        return self.dataset.pins.reset_index().to_dict("records")
 
     def here(self) -> Here:
         """What the cache has now."""

@@ -10,12 +10,12 @@ from vbnfs.dataset.kinds import LFP, SESSION, kind_of
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.dataset.names import MANIFESTS
 from vbnfs.errors import TablesError, UsageError
+from vbnfs.tables.facets import listed_in
 
 NO_LFP: Final = "no"
 ALL_LFP: Final = "yes"
 LFP_OF_AREAS: Final = "areas"
 AREAS: Final = "structure_acronyms"  # a column of sessions and of probes: the text of a list
-_LISTED: Final = re.compile(r"'([^']+)'")
 _PIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -73,7 +73,7 @@ async def _lfp_in(finder: Finder, areas: Collection[str]) -> set[DataFile]:
         raise TablesError(f"{name} does not say which areas a probe is in: choose the LFP of all probes, or none")
     found = set[DataFile]()
     for text, row in zip(rows[AREAS], files, strict=True):
-        if row.own is not None and not set(_LISTED.findall(str(text))).isdisjoint(areas):
+        if row.own is not None and not set(listed_in(str(text))).isdisjoint(areas):
             found.add(row.own)
     return found
 

@@ -33,18 +33,16 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            size=size, files=files, part=part_of, address=address, duration=duration, words=words
+            size=size, files=files, part=part_of, address=address, duration=duration, words=words, rate=rate
         )
         self._templates.filters.update(word=shlex.quote, python=repr, static=static_address)
         self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page; or, where a script asks, the part of it that the template's block `main` is."""
-        found = self._templates.get_template(template)
         values |= {"root": root_of(request.scope["path"]), "this_address": partial(_changed, request)}
-        if request.headers.get(_OF_A_SCRIPT) is None:
-            return HTMLResponse(found.render(values), status)
-        return HTMLResponse("".join(found.blocks["main"](found.new_context(values))), status)
+        values["is_part"] = request.headers.get(_OF_A_SCRIPT) is not None
+        return HTMLResponse(self._templates.get_template(template).render(values), status)
 
     def part(self, request: Request, template: str, **values: Any) -> HTMLResponse:
         """A template that is a part of a page, for a script that puts it there."""
@@ -79,6 +77,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rate(bytes_a_second: float | None) -> str:
+    """Bytes a second, as sizes are shown; nothing is known of it: '-'."""
+    return "-" if bytes_a_second is None else size(round(bytes_a_second))
 
 
 def words(name: str) -> str:

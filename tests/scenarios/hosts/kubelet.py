@@ -14,7 +14,7 @@ from tests.deploy.manifests import Manifest, of_kind, pod_spec
 from tests.fixtures_mount import until
 from tests.scenarios.system.namespace import Namespace
 
-_SECONDS: Final = 60  # for a mount on a busy machine
+_SECONDS: Final = 120  # for a mount on a busy machine
 
 # What podman has no word for, or does itself only by systemd's timers.
 _LEFT_OUT: Final = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy", "resources")

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,8 @@ from tests.scenarios.hosts.slurm import Cluster, cluster
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount, list_mounts
 
-DEPLOYED = Path(__file__).parents[3] / "deploy" / "slurm"
+ROOT = Path(__file__).parents[3]
+DEPLOYED = ROOT / "deploy" / "slurm"
 SESSION = "ecephys_sessions/ecephys_session_{}.nwb"
 FILES = {SESSION.format(number): Pattern(3_000_001 + number) for number in (1044, 1045)}
 BIN = Path(sys.executable).parent
@@ -201,10 +204,27 @@ def test_sessions(deployed: Deployed, server: FakeS3Server, monkeypatch: pytest.
             assert (find_mount(Path(mount)), Path(mount).exists()) == (None, False)
 
 
-def test_a_tmp_of_each_job_s_own(deployed: Deployed, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def bin_without_tmp(deployed: Deployed) -> Iterator[Path]:
+    """A folder with `vbnfs` that works where /tmp is hidden: this repository may be below it."""
+    seen, own = deployed.folder / "repository", deployed.folder / "bin"
+    seen.mkdir()
+    own.mkdir()
+    libraries = seen / Path(sysconfig.get_path("purelib")).relative_to(ROOT)
+    python = Path(sys.executable).resolve()
+    (own / "vbnfs").write_text(f'#!/bin/sh\nPYTHONPATH={seen}:{libraries} exec {python} -m vbnfs "$@"\n')
+    (own / "vbnfs").chmod(0o755)
+    subprocess.run(["mount", "--bind", ROOT, seen], check=True)
+    yield own
+    subprocess.run(["umount", "--lazy", seen], check=True)
+
+
+def test_a_tmp_of_each_job_s_own(
+    deployed: Deployed, bin_without_tmp: Path, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With job_container/tmpfs a job sees the prolog's mount, and its own on /tmp; the epilog clears both."""
     monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
-    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{bin_without_tmp}:{os.environ['PATH']}")
     folder = deployed.folder
     monkeypatch.setenv("VBNFS_CACHE_DIR", str(folder / "cache" / "own"))
     (folder / "base").mkdir()
