@@ -16,7 +16,7 @@ import trio
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.cache.host_claims import HostClaims, Pulse
+from vbnfs.cache.host_claims import PULSE_SECONDS, HostClaims, Pulse
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -24,7 +24,7 @@ from vbnfs.reading.planner import plan_gets
 
 _PATIENCE_SECONDS: Final = 2.0  # then one of the processes that wait fetches as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
-_HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to get on
+_HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to be at work
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
 _GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
@@ -86,10 +86,27 @@ class SharedFetches:
                 began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
                 first = began
                 yield await self._round(content, taken)
+            if left and (found := await self._come_meanwhile(content, left)):
+                left = [index for index in left if index not in found]
+                yield Round(found, ())
             if left:
                 seen = seen or await self._pulse(content, left[0])
                 await trio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    async def show_pulse(self) -> None:
+        """Show the processes of other hosts that this one is at work, as long as it has claimed something.
+
+        One task runs this. So a process whose event loop hangs shows nothing, nor does one whose disk does.
+        """
+        claims = self._claims
+        if not isinstance(claims, HostClaims):
+            return
+        while True:
+            if claims.are_held:
+                with suppress(RuntimeError):  # no thread to be had
+                    await trio.to_thread.run_sync(claims.show_pulse, abandon_on_cancel=True)
+            await trio.sleep(PULSE_SECONDS)
 
     def drop(self, content: Content, indices: Sequence[int]) -> None:
         """Give claims back. To be called from a thread, where locks may wait."""
@@ -165,6 +182,14 @@ class SharedFetches:
         found = await trio.to_thread.run_sync(self._take_over, content, taken, abandon_on_cancel=True)
         self._metrics.shared_blocks += len(found)
         return Round(found, tuple(plan_gets([index for index in taken if index not in found])))
+
+    async def _come_meanwhile(self, content: Content, left: list[int]) -> dict[int, bytes]:
+        """What another host has stored by now of blocks that are claimed: it may have claimed others beside them."""
+        if not isinstance(self._claims, HostClaims):
+            return {}
+        found = await trio.to_thread.run_sync(self._on_disk, content, left, abandon_on_cancel=True)
+        self._metrics.shared_blocks += len(found)
+        return found
 
     def _take_over(self, content: Content, indices: list[int]) -> dict[int, bytes]:
         found = self._on_disk(content, indices)
