@@ -71,20 +71,19 @@ class SharedFetches:
             self._claims.take(content.content_id, indices)
             yield Round({}, (indices,))
             return
-        began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
-        first, left = began, list(indices)
+        began, left = trio.current_time(), list(indices)
+        waited, wait = 0.0, _FIRST_WAIT_SECONDS
         seen: Pulse | None = None
         while left:
-            waited = (trio.current_time() - began) / self._patience
-            is_early = began - first < _HOSTS_SECONDS * self._patience
-            if waited > _PATIENCE_SECONDS and is_early and (now := await self._pulse(content, left[0])) != seen:
-                seen, began, waited = now, trio.current_time(), 0.0
-            taken = await self._take(content, left, waited)
+            is_early = trio.current_time() - began < _HOSTS_SECONDS * self._patience
+            is_long = waited > _PATIENCE_SECONDS * self._patience
+            if is_long and is_early and (now := await self._pulse(content, left[0])) != seen:
+                seen, waited = now, 0.0
+            taken = await self._take(content, left, waited / self._patience)
             if taken:
                 left = [index for index in left if index not in taken]
                 # A process that brings one block after the other is not slow, however many there are.
-                began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
-                first = began
+                began, waited, wait = trio.current_time(), 0.0, _FIRST_WAIT_SECONDS
                 yield await self._round(content, taken)
             if left and (found := await self._come_meanwhile(content, left)):
                 left = [index for index in left if index not in found]
@@ -92,6 +91,7 @@ class SharedFetches:
             if left:
                 seen = seen or await self._pulse(content, left[0])
                 await trio.sleep(wait)
+                waited += wait  # not what the disk took to answer: where it keeps this process waiting, it may others
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     async def show_pulse(self) -> None:
