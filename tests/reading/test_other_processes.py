@@ -18,7 +18,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.cache.host_claims import HostClaims
+from vbnfs.cache.host_claims import STRETCH, HostClaims
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
@@ -225,6 +225,28 @@ async def test_a_host_that_gets_on_is_waited_for(tmp_path: Path, monkeypatch: py
             assert next(pulses, None) is None
             gate.open()
         assert client.count() == 2
+
+
+async def test_a_host_that_was_given_up_is_not_waited_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a dead host has claimed costs patience once: its next claim costs none, as long as it is silent."""
+    monkeypatch.setattr(other_processes, "_PATIENCE_SECONDS", 0.2)
+    looks: list[int] = []
+
+    def pulse(_claims: HostClaims, _content_id: str, index: int) -> tuple[str, float]:
+        looks.append(index)
+        return "dead", 1.0
+
+    monkeypatch.setattr(HostClaims, "pulse", pulse)
+    dead = HostClaims(folder_at(tmp_path) / "claims-v1/test")
+    async with AsyncExitStack() as stack:
+        _, (floor,), content = await several(stack, tmp_path, 1, has_other_hosts=True)
+        dead.take(content.content_id, range(2 * STRETCH))
+        await floor.source.get(content, [0])
+        assert looks.count(0) > 2
+        await floor.source.get(content, [STRETCH])
+        assert looks.count(STRETCH) == 1
 
 
 async def test_a_pulse_is_shown_while_something_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

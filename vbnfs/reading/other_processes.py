@@ -9,7 +9,7 @@ it is not waited for any more.
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -27,6 +27,7 @@ _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
 _HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to be at work
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
+_LOOKS: Final = 4  # at a pulse, until patience ends
 _GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
 
 
@@ -36,6 +37,17 @@ class Round:
 
     found: dict[int, bytes]
     runs: tuple[range, ...]
+
+
+@dataclass(slots=True)
+class _Wait:
+    """For a process that has claimed blocks; seconds."""
+
+    began: float = field(default_factory=trio.current_time)
+    patience: float = 0.0  # so much of it was needed since the process was seen to be at work
+    next_seconds: float = _FIRST_WAIT_SECONDS
+    looks_at: float = 0.0  # with so much patience needed, its pulse is looked at
+    seen: Pulse | None = None
 
 
 class SharedFetches:
@@ -59,6 +71,7 @@ class SharedFetches:
         self._metrics = metrics
         self._may_wait = may_wait
         self._patience = patience
+        self._silent: dict[str, float] = {}  # processes that were waited for too long, and when they were seen last
         self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
 
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
@@ -71,28 +84,43 @@ class SharedFetches:
             self._claims.take(content.content_id, indices)
             yield Round({}, (indices,))
             return
-        began, left = trio.current_time(), list(indices)
-        waited, wait = 0.0, _FIRST_WAIT_SECONDS
-        seen: Pulse | None = None
+        left, wait = list(indices), _Wait()
         while left:
-            is_early = trio.current_time() - began < _HOSTS_SECONDS * self._patience
-            is_long = waited > _PATIENCE_SECONDS * self._patience
-            if is_long and is_early and (now := await self._pulse(content, left[0])) != seen:
-                seen, waited = now, 0.0
-            taken = await self._take(content, left, waited / self._patience)
+            taken = await self._take(content, left, wait.patience / self._patience)
             if taken:
                 left = [index for index in left if index not in taken]
-                # A process that brings one block after the other is not slow, however many there are.
-                began, waited, wait = trio.current_time(), 0.0, _FIRST_WAIT_SECONDS
+                wait = _Wait()  # a process that brings one block after the other is not slow, however many there are
                 yield await self._round(content, taken)
             if left and (found := await self._come_meanwhile(content, left)):
                 left = [index for index in left if index not in found]
                 yield Round(found, ())
             if left:
-                seen = seen or await self._pulse(content, left[0])
-                await trio.sleep(wait)
-                waited += wait  # not what the disk took to answer: where it keeps this process waiting, it may others
-                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                await self._wait(content, left[0], wait)
+
+    async def _wait(self, content: Content, index: int, wait: "_Wait") -> None:
+        """Sleep, between two looks at what another process has claimed."""
+        await trio.sleep(wait.next_seconds)
+        # Not what the disk took to answer: where it keeps this process waiting, it may others.
+        wait.patience += wait.next_seconds
+        wait.next_seconds = min(2 * wait.next_seconds, _LONGEST_WAIT_SECONDS)
+        if isinstance(self._claims, HostClaims) and wait.patience >= wait.looks_at:
+            self._note(await self._pulse(content, index), wait)
+            wait.looks_at = wait.patience + _PATIENCE_SECONDS / _LOOKS
+
+    def _note(self, pulse: Pulse | None, wait: "_Wait") -> None:
+        """A pulse that changes is of a process at work. One that was given up before is not waited for again."""
+        if pulse is None:
+            return
+        name, at = pulse
+        most = _PATIENCE_SECONDS * self._patience
+        if self._silent.get(name) == at:
+            wait.patience = max(wait.patience, most + _LONGEST_WAIT_SECONDS)
+        elif pulse != wait.seen:
+            wait.seen = pulse
+            if trio.current_time() - wait.began < _HOSTS_SECONDS * self._patience:
+                wait.patience = 0.0
+        elif wait.patience > most:
+            self._silent[name] = at
 
     async def show_pulse(self) -> None:
         """Show the processes of other hosts that this one is at work, as long as it has claimed something.
