@@ -39,6 +39,8 @@ def main(
     Parts: 'clients' has real mounts read together through a site cache, damages that and kills it (needs root);
     'costs' opens a session with and without index, digests and site cache (needs root); 'simulation' goes on from
     the recorded traces to 10,000 clients.
+
+    'script/scale --nfs' tries one cache folder for two hosts instead, on an NFS server; '--nfs --help' lists how.
     """
     try:
         found = _found(parts or PARTS, clients, SIZES[size], place, record)
