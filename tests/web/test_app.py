@@ -174,6 +174,11 @@ def test_what_changed_between_two_versions(visit: Visit) -> None:
     assert "have another value" not in page.text
     read = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0", "tables": "yes"})
     assert "snr: 1 rows have another value" in read.text
+    for page in (visit.browser.get("/").text, read.text):  # any two can be chosen
+        form = page.split('action="changes"')[1].split("</form>")[0]
+        assert re.findall(r'value="([\d.]+)" selected', form) == ["0.4.0", "0.5.0"]
+    back = visit.browser.get("/changes", params={"old": "0.5.0", "new": "0.4.0"})
+    assert "What changed from 0.5.0 to 0.4.0" in back.text
     unknown = visit.browser.get("/changes", params={"old": "0.4.0", "new": "9"})
     assert unknown.status_code == 503
     assert "there are: 0.4.0, 0.5.0" in unknown.text

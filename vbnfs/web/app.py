@@ -86,7 +86,7 @@ class Page:
             asked=asked,
             found=found,
             verified=verified_sessions(self._house.versions, manifest, whole_ids),
-            all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
+            all_versions=self._all_versions(),
         )
 
     def notes(self, request: Request) -> Response:
@@ -98,7 +98,12 @@ class Page:
         given = request.query_params
         is_read = given.get("tables") == "yes"
         report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
-        return self._pages.answer(request, "changes.html", report=report, is_read=is_read)
+        names = self._all_versions()
+        return self._pages.answer(request, "changes.html", report=report, is_read=is_read, all_versions=names)
+
+    def _all_versions(self) -> Sequence[str]:
+        """Their names, the newest first."""
+        return [str(one) for one in self._house.versions.release.versions][::-1]
 
     def machine(self, request: Request) -> Response:
         """Mounts, their readers and rates, the cache, pins."""

@@ -76,14 +76,14 @@ def areas_of(session_ids: Sequence[int], probes: pd.DataFrame, units: pd.DataFra
     """
     _check("probes", probes, (_SESSION, _PROBE, AREAS))
     _check("units", units, (_SESSION, _AREA))
-    probes, units = (one[one[_SESSION].isin(session_ids)] for one in (probes, units))
+    probes, is_theirs = probes[probes[_SESSION].isin(session_ids)], units[_SESSION].isin(session_ids)
     few = units[[name for name in _FACETS if name in units.columns]]
     try:
-        own = _mask(units, asked.condition or None)
+        own = is_theirs & _mask(units, asked.condition or None)
         found = units[own & _mask(units, query_of(units, asked.chosen))]
         facets = facets_of(few, own, {name: asked.chosen.get(name, ()) for name in few.columns}, name="units")
     except UsageError as error:
-        return Areas([], AreaRow("all", 0, 0, 0, 0), facets_of(few, _mask(units, None), {}, name="units"), str(error))
+        return Areas([], AreaRow("all", 0, 0, 0, 0), facets_of(few, is_theirs, {}, name="units"), str(error))
     by_area = _by_area(probes, found)
     rows = in_order(by_area, [asked.sort, "area"], name="areas").to_dict("records")
     has_lfp = int(_has_lfp(probes).sum())
