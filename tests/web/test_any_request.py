@@ -16,6 +16,7 @@ _Pair = tuple[str, str]
 _NAMES: Final = (
     *("version", "folder", "words", "page", "session", "query", "sort", "f.genotype", "f.experience_level", "f.x"),
     *("old", "new", "tables", "depth", "object", "look", "unit", "start", "seconds", "place", "pin", "lfp", "all"),
+    *("condition", "u.quality", "u.x"),
 )
 _SOUND: Final = (
     *("0.4.0", "0.5.0", "latest", "yes", "no", "areas", "unit", "waveform", "running", "units", "1044385384", "7"),
