@@ -74,7 +74,9 @@ def test_a_page_is_a_part_of_no_other(visit: Visit) -> None:
     for site in ("same-site", "cross-site"):
         link = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
         assert visit.browser.get("/", headers=link).status_code == 200
-        for mode, dest in (("navigate", "iframe"), ("no-cors", "image"), ("no-cors", "script"), ("cors", "empty")):
+        parts = [("navigate", dest) for dest in ("iframe", "frame", "embed", "object")]
+        parts += [("no-cors", dest) for dest in ("empty", "image", "script", "style")]  # `empty`: also to prefetch
+        for mode, dest in (*parts, ("cors", "empty"), ("websocket", "empty")):
             part = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
             assert visit.browser.get("/", headers=part).status_code == 403
 

@@ -180,7 +180,7 @@ def make_app(house: House, pages: Pages) -> Starlette:
     page = Page(house, pages)
     return Starlette(
         routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
-        middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
+        middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES, compresslevel=1)],
         exception_handlers={
             VbnfsError: page.failed,
             HTTPException: page.failed,

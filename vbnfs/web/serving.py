@@ -99,7 +99,7 @@ class _Places:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While a connection waits for a request: it ends if that takes too long, or another one needs its place."""
+        """While a connection waits for its client: it ends if that takes too long, or another one needs its place."""
         with trio.move_on_after(_IDLE_SECONDS) as scope:
             if self._is_ending or self._free.statistics().tasks_waiting:
                 scope.cancel()
