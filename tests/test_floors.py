@@ -90,7 +90,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "hypercorn": {"vbnfs.web.serving"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "facets", "joins", "reading", "selection")),
-        *("vbnfs.tables.values", "vbnfs.web.house", "vbnfs.web.sessions_page"),
+        *("vbnfs.tables.values", "vbnfs.web.house", "vbnfs.web.page_tables", "vbnfs.web.sessions_page"),
         "vbnfs.tables.frames",
         *(f"vbnfs.api.{name}" for name in ("citation", "dataset", "difference", "version", "working_sets")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),

@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_said_and_asked_for_again(hasty: Visit, server: F
 
 
 def test_how_far_it_is() -> None:
-    """Bytes count as they come, those of other files do not; an error of the reading comes out, a time limit's too."""
+    """Bytes count as they come, those of other files do not; errors of the reading come out, time limits, too."""
     gate, readings = threading.Event(), Readings(lambda size_bytes: 0.0)
     calls = list[str]()
 

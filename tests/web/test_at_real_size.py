@@ -1,0 +1,228 @@
+"""What the page costs at the size of the real release: 4,298 files in each of five versions, 160 MB of tables.
+
+Processor time is that of the whole process, the least of some answers: another program on the machine adds none.
+"""
+
+import gzip
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import httpx
+import pytest
+import trio
+
+from tests.dataset.real_list import real_files
+from tests.dataset.real_tables import real_store
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Data, FileData
+from tests.served_page import page
+from tests.waiting import until
+from tests.web.conftest import Visit, visiting
+from vbnfs.cache.content_folder import PARTIAL, WHOLE, Shape, make_folder
+from vbnfs.dataset.kinds import LFP, SESSION, kind_of
+from vbnfs.demo.cohort import make_cohort, records
+from vbnfs.demo.lfp_file import write_lfp
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.session_file import Processing, write_ecephys_session
+
+pytestmark = pytest.mark.slow
+
+SCALE = ReleaseScale(
+    ecephys_sessions=1, behavior_sessions=0, probes=6, units_per_session=60, spikes_per_unit=5_000, lfp_seconds=10
+)
+SESSION_BYTES = 2_900_000_000
+SESSION_PATH = "behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.nwb"
+LFP_PATH = "behavior_ecephys_sessions/1044385384/probe_probeB_lfp.nwb"
+CHANGES = "changes?old=0.4.0&new=0.5.0"
+WITH_TABLES = f"{CHANGES}&tables=yes"
+TABLES_BYTES = (262_000_000, 266_000_000)  # of units, in two versions
+MOST_MEMORY_BYTES = 1_200 << 20
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A view: at most so many milliseconds of processor time, bytes of its answer, and of these when compressed."""
+
+    path: str
+    milliseconds: int
+    answer_bytes: int
+    sent_bytes: int
+    form: tuple[tuple[str, str], ...] = ()
+
+
+GATES = (
+    Gate("/", 150, 12_000, 3_000),
+    Gate("/sessions", 250, 110_000, 11_000),
+    Gate("/sessions?words=sst+novel", 250, 60_000, 8_000),
+    Gate("/sessions?f.experience_level='Novel'&f.structure_acronyms='VISp'", 250, 90_000, 10_000),
+    Gate("/sessions?query=unit_count>2000&sort=-unit_count&page=2", 250, 80_000, 9_000),
+    Gate(f"/{CHANGES}", 400, 130_000, 8_000),
+    Gate(f"/{WITH_TABLES}", 400, 130_000, 8_000),
+    Gate("/files?version=0.5.0", 150, 6_000, 2_000),
+    Gate("/files?folder=behavior_only_sessions&page=17", 150, 90_000, 8_000),
+    Gate("/files?folder=behavior_ecephys_sessions", 150, 80_000, 8_000),
+    Gate("/files?session=1044385384", 150, 8_000, 2_500),
+    Gate("/file/v0.5.0/project_metadata/units.csv", 150, 8_000, 3_000),
+    Gate(f"/file/v0.5.0/{SESSION_PATH}", 150, 9_000, 3_000),
+    Gate(f"/structure/v0.5.0/{SESSION_PATH}", 300, 300_000, 25_000),
+    Gate(f"/structure/v0.5.0/{SESSION_PATH}?object=units", 300, 200_000, 20_000),
+    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=unit", 300, 400_000, 80_000),
+    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=waveform", 300, 60_000, 20_000),
+    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=running", 300, 60_000, 25_000),
+    Gate(f"/look/v0.5.0/{LFP_PATH}?look=lfp", 300, 300_000, 100_000),
+    Gate("/machine", 400, 12_000, 4_000),
+    Gate("/doctor", 50, 4_000, 1_500),
+    Gate("/jobs", 50, 2_000, 1_000),
+    Gate("/plan", 600, 4_000, 2_000, (("all", "1"), ("lfp", "yes"))),
+    Gate("/plan?f.structure_acronyms='VISp'", 600, 4_000, 2_000, (("all", "1"), ("lfp", "areas"))),
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
+    """The release. A session and the LFP of a probe are genuine files, the session's as long as real ones."""
+    with FakeS3Server(real_store(genuine(tmp_path_factory.mktemp("genuine")))) as server:
+        yield server
+
+
+def genuine(place: Path) -> dict[str, Data]:
+    """A session, most of which is a hole that an array has, and the LFP of a probe."""
+    cohort = make_cohort(0, SCALE)
+    [session], probe = records(cohort.ecephys_sessions), records(cohort.probes)[0]
+    write_ecephys_session(place / "session.nwb", cohort, session, Processing())
+    write_lfp(place / "lfp.nwb", cohort, session, probe, 1e-6)
+    with h5py.File(place / "session.nwb", "r+") as file:
+        chosen = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        chosen.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        chosen.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((SESSION_BYTES // 8,))
+        h5py.h5d.create(file.id, b"/units/amplitudes_of_all", h5py.h5t.NATIVE_DOUBLE, space, chosen)
+    return {SESSION_PATH: FileData(place / "session.nwb"), LFP_PATH: (place / "lfp.nwb").read_bytes()}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache that all of these share: the first of them finds it empty."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_first_look_reads_each_table_once_and_says_how_far_it_is(server: FakeS3Server, cache: Path) -> None:
+    """`vbnfs web` with an empty cache: sessions need no large table; those that changed are fetched once.
+
+    Meanwhile other views answer, and the memory of the process stays within what docs/web.md says.
+    """
+    with page(server, "--port", "0", "--cache-dir", str(cache)) as (address, process), entered(address) as browser:
+        server.forget_requests()
+        until(lambda: browser.get("sessions").status_code == 200)
+        assert "153 sessions" in browser.get("sessions").text
+        assert (server.count() <= 8, server.body_bytes < 1_500_000) == (True, True)
+
+        server.forget_requests()
+        said = list[str]()
+
+        def is_there() -> bool:
+            assert browser.get("files").status_code == 200
+            answer = browser.get(WITH_TABLES)
+            said.extend(re.findall(r"<h1>(.*?)</h1>", answer.text))
+            return answer.status_code == 200
+
+        until(is_there, seconds=120.0)
+        assert "Being read: Tables of 0.4.0 and 0.5.0" in said
+        assert TABLES_BYTES[0] < server.body_bytes < TABLES_BYTES[1]
+        assert memory_bytes(process.pid, "VmHWM") < MOST_MEMORY_BYTES
+
+
+def entered(address: str) -> httpx.Client:
+    """A browser that has been let in by an address with a token."""
+    browser = httpx.Client(base_url=address.partition("?")[0], follow_redirects=True, timeout=60.0)
+    assert browser.get(address).status_code == 200
+    return browser
+
+
+def memory_bytes(pid: int, name: str) -> int:
+    """A figure of /proc/PID/status (proc_pid_status(5))."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return 1024 * int(found[1])
+
+
+@pytest.fixture(scope="module")
+def visit(server: FakeS3Server, cache: Path) -> Iterator[Visit]:
+    """The page after a restart, with that cache, and all sessions and LFP of 0.5.0 in it besides: a third in part."""
+    with visiting(server, cache=cache) as visit:
+        versions = visit.house.versions
+        places = versions.dataset.cache.places
+        files = [file for file in versions.manifest(None).files if kind_of(file.path).kind in {SESSION, LFP}]
+        left_out = {SESSION_PATH, LFP_PATH}
+        contents = versions.contents(file for file in files if "/".join(file.path) not in left_out)
+        for number, content in enumerate(contents.values()):
+            assert content is not None
+            place = places.of(content.content_id, WHOLE if number % 3 else PARTIAL)
+            place.parent.mkdir()
+            make_folder(place, Shape(content.size_bytes))
+        yield visit
+
+
+class Loop(trio.abc.Instrument):
+    """The longest that a step of a task took of the event loop's processor time, in seconds."""
+
+    def __init__(self) -> None:
+        self.longest = self._began = 0.0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._began = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.longest = max(self.longest, time.thread_time() - self._began)
+
+
+def test_what_each_view_costs(visit: Visit, server: FakeS3Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is within its gates, asks S3 for nothing the second time, and never holds the event loop for long.
+
+    After a restart no table is fetched again, nor parsed.
+    """
+    loop, lines, faults = Loop(), [], []
+
+    async def watch(_: object) -> None:
+        trio.lowlevel.add_instrument(loop)
+
+    visit.house.connection.run(watch)
+    server.forget_requests()
+    assert visit.browser.get(f"/{WITH_TABLES}").status_code == 200
+    assert visit.browser.get("/sessions").status_code == 200
+    assert server.body_bytes == 0
+    for gate in GATES:
+        answer(visit, gate)
+        server.forget_requests()
+        costs = [answer(visit, gate) for _ in range(3)]
+        milliseconds = min(cost for cost, _ in costs)
+        body = costs[-1][1]
+        sent = len(gzip.compress(body))
+        lines.append(f"{gate.path:<100} {milliseconds:6.0f} ms {len(body):8,} bytes {sent:7,} compressed")
+        limits = (gate.milliseconds, gate.answer_bytes, gate.sent_bytes, 0)
+        if any(one > most for one, most in zip((milliseconds, len(body), sent, server.count()), limits, strict=True)):
+            faults.append(f"{lines[-1]}; {server.count()} requests; {gate}")
+    with capsys.disabled():
+        print("\n" + "\n".join(lines) + f"\nlongest step of the event loop: {1000 * loop.longest:.1f} ms")
+    assert faults == []
+    assert loop.longest < 0.1
+
+
+def answer(visit: Visit, gate: Gate) -> tuple[float, bytes]:
+    """Milliseconds of this process's processor time for an answer, and the answer."""
+    began = time.process_time()
+    found = visit.browser.post(gate.path, data=dict(gate.form)) if gate.form else visit.browser.get(gate.path)
+    assert found.status_code == 200, found.text
+    return 1000 * (time.process_time() - began), found.content
+
+
+def test_the_release_is_as_large_as_the_real_one(visit: Visit) -> None:
+    """The list is the real one; the tables have its numbers of rows, and 160 MB."""
+    manifest = visit.house.versions.manifest(None)
+    assert len(manifest.files) == len(real_files()) == 4_298
+    sizes = [visit.house.versions.size_bytes(file) or 0 for file in manifest.files if file.is_table]
+    assert 155_000_000 < sum(sizes) < 165_000_000
