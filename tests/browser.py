@@ -84,6 +84,20 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def click(self, element: str) -> None:
+        """Click what a script finds, with the mouse, where it is seen; it is scrolled to first."""
+        script = f"""(() => {{
+            const element = {element};
+            element.scrollIntoView({{block: 'center'}});
+            const box = element.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
+            return element.contains(document.elementFromPoint(x, y)) ? [x, y] : null;
+        }})()"""
+        at = self.evaluate(script)
+        if at is None:
+            raise BrowserError(f"{element} is not to be seen")
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press a key and let it go: `code` is its number on Windows, as the protocol wants; it writes `text`."""
         for kind in ("keyDown", "keyUp"):

@@ -85,9 +85,12 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
     "upath": {"vbnfs.api.upath"},
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
-    "starlette": {f"vbnfs.web.{name}" for name in ("app", "file_views", "guard", "rendering", "serving", "views")},
+    "starlette": {
+        f"vbnfs.web.{name}"
+        for name in ("app", "file_views", "guard", "http_connection", "rendering", "serving", "views")
+    },
     "jinja2": {"vbnfs.web.rendering"},
-    "hypercorn": {"vbnfs.web.serving"},
+    "h11": {"vbnfs.web.http_connection"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "facets", "joins", "reading", "selection")),
         *("vbnfs.tables.values", "vbnfs.web.house", "vbnfs.web.page_tables", "vbnfs.web.sessions_page"),
@@ -108,7 +111,7 @@ TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
     *("fsspec", "upath", "dask", "distributed", "vbnfs.api", "vbnfs.dask"),
-    *("vbnfs.web", "starlette", "jinja2", "hypercorn"),
+    *("vbnfs.web", "starlette", "jinja2"),
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}

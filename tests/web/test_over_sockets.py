@@ -2,22 +2,25 @@
 
 import http.client
 import os
+import re
+import select
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 from anyio.to_thread import run_sync
+from structlog.testing import capture_logs
 
 from tests.fakes.s3_server import FakeS3Server
 from vbnfs.config.sources import load_config
 from vbnfs.host import tcp_peers
 from vbnfs.host.tcp_peers import user_of_connection
-from vbnfs.web import neighbours, serving, views
+from vbnfs.web import guard, http_connection, neighbours, serving, views
 from vbnfs.web.app import make_app
 from vbnfs.web.guard import PROOF, Guard, Keys
 from vbnfs.web.house import House
@@ -25,7 +28,8 @@ from vbnfs.web.neighbours import is_stranger
 from vbnfs.web.rendering import Pages
 
 NOBODY: Final = 65534
-_PATIENCE_SECONDS: Final = 0.3
+MOST: Final = 32  # connections at a time; fewer than a real page has
+_PATIENCE_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,31 +69,30 @@ def statuses(connection: socket.socket) -> list[int]:
             found += piece
     except ConnectionResetError:
         pass
-    return [int(line.split()[1]) for line in bytes(found).split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(one) for one in re.findall(rb"HTTP/1\.1 (\d+)", found)]
 
 
 @pytest.fixture(scope="module")
 def served(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """The page with its guard, as hypercorn serves it, with little patience."""
+    """The page with its guard, at a port."""
     keys, listening, ending = Keys(), serving.listen(0), threading.Event()
     given = {"endpoint_url": server.endpoint_url, "cache_dir": str(tmp_path_factory.mktemp("work") / "cache")}
+    house = House(load_config(command_line=given), examine=list)
+    page = Guard(make_app(house, Pages(proof=keys.proof, dataset="x")), keys)
+
+    async def until() -> None:
+        await run_sync(ending.wait)
+
+    thread = threading.Thread(
+        target=serving.serve, args=(page, listening, until), kwargs={"is_stranger": is_stranger}
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "_IDLE_SECONDS", _PATIENCE_SECONDS)
-        patch.setattr(views, "_FORM_SECONDS", _PATIENCE_SECONDS)
-        house = House(load_config(command_line=given), examine=list)
-        page = Guard(make_app(house, Pages(proof=keys.proof, dataset="x")), keys)
-
-        async def until() -> None:
-            await run_sync(ending.wait)
-
-        thread = threading.Thread(
-            target=serving.serve, args=(page, listening, until), kwargs={"is_stranger": is_stranger}
-        )
+        patch.setattr(serving, "_MOST_CONNECTIONS", MOST)
         thread.start()
         yield Serving(listening.port, keys)
         ending.set()
         thread.join()
-        house.close()
+    house.close()
 
 
 def test_who_is_let_in(served: Serving) -> None:
@@ -151,7 +154,13 @@ def test_a_system_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
         "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
+        "GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.7\r\nHost: localhost\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: localhost\r\nA : b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: localhost\r\nA: b\x00c\r\n\r\n",
         "GET /\x07 HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -163,7 +172,7 @@ def test_what_is_no_request_ends_its_connection(served: Serving, head: str) -> N
     """Whatever a proxy could take otherwise than this server is an error, after which nothing more is read."""
     again = served.request("Connection: close\r\n").decode("latin-1")
     [status] = served.answers((head + again).encode("latin-1"))
-    assert status in {400, 431, 501}
+    assert status in {400, 431, 501, 505}
 
 
 def test_a_body_is_no_request(served: Serving) -> None:
@@ -174,24 +183,47 @@ def test_a_body_is_no_request(served: Serving) -> None:
         assert served.answers(head + inner) in ([401], [400])
 
 
-def test_other_protocols_are_refused(served: Serving) -> None:
-    """WebSockets and HTTP/2 are not spoken, so that nothing goes past what is checked of a request."""
-    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    assert served.answers(served.request(f"Connection: Upgrade\r\nUpgrade: websocket\r\n{key}")) == [403]
-    upgrade = served.request("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n")
-    assert 200 not in served.answers(upgrade)
-    assert served.answers(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)) == []
-
-
 @pytest.mark.parametrize(
-    "said", ["Upgrade: websocket\r\nConnection: Upgrade\r\n", "Upgrade: h2c\r\nConnection: Upgrade\r\n"]
+    "said",
+    ["Upgrade: websocket\r\nConnection: Upgrade\r\n", "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"],
 )
-def test_what_goes_wrong_in_a_connection_is_its_own(served: Serving, said: str) -> None:
-    """Bytes behind a head that asks for another protocol are an error in it; the next connection is answered."""
+def test_other_protocols_are_not_spoken(served: Serving, said: str) -> None:
+    """What asks for WebSockets or HTTP/2 gets an answer of HTTP/1.1, its last; bytes behind it are not read."""
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nHTTP2-Settings: AAMAAABk\r\n"
-    for _ in range(3):
-        served.answers(served.request(said + key) + bytes(100))
+    for behind in (b"", bytes(100), served.request()):
+        assert served.answers(served.request(said + key) + behind) == [200]
+    assert served.answers(b"PRI * HTTP/2.0\r\nHost: localhost\r\n\r\nSM\r\n\r\n" + bytes(9)) == [505]
+
+
+def test_what_goes_wrong_in_a_connection_is_its_own(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect ends the connection that has met it, and is logged; the next one is answered."""
+    with monkeypatch.context() as patch, capture_logs() as logged:
+        patch.setattr(serving.HttpConnection, "_next_request", None)
+        assert served.answers(served.request()) == []
+    assert [one["event"] for one in logged] == ["a connection has ended with a defect"]
+    with monkeypatch.context() as patch, capture_logs() as logged:
+        patch.setattr(guard, "_host_of", None)
+        assert served.answers(served.request(line="GET /?token=1 HTTP/1.1")) == [500]
+    assert [(one["event"], one["path"]) for one in logged] == [("the page has a defect", "/")]
     assert served.answers(served.request("Connection: close\r\n")) == [200]
+
+
+def test_requests_follow_each_other(served: Serving) -> None:
+    """On a connection, also those that were sent without waiting for an answer; the head of a page is its own."""
+    form = served.request(f"{PROOF}: {served.keys.proof}\r\nContent-Length: 9\r\n", line="POST /plan HTTP/1.1")
+    last = served.request("Connection: close\r\n")
+    head = served.request(line="HEAD / HTTP/1.1")
+    assert served.answers(served.request() + head + form + b"session=1" + last) == [200, 200, 503, 200]
+
+
+def test_a_form_is_asked_for(served: Serving) -> None:
+    """A client that waits before it sends a form, as curl does with long ones, is asked for it (RFC 9110, 10.1.1)."""
+    fields = f"{PROOF}: {served.keys.proof}\r\nContent-Length: 9\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    with served.connected() as connection:
+        connection.sendall(served.request(fields, line="POST /plan HTTP/1.1"))
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 \r\n\r\n"
+        connection.sendall(b"session=1")
+        assert statuses(connection) == [503]
 
 
 def test_a_form_that_is_too_long(served: Serving) -> None:
@@ -203,23 +235,37 @@ def test_a_form_that_is_too_long(served: Serving) -> None:
             connection.sendall(bytes(1 << 28))  # far more than is on its way at a time
 
 
-def test_slow_and_many_clients(served: Serving) -> None:
-    """Connections that say nothing, half of a head or half of a form end by themselves; others are answered.
-
-    200 of each are more than a browser opens.
-    """
+def test_slow_clients(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that say nothing, half of a head or half of a form, or that take no answer, end by themselves."""
+    monkeypatch.setattr(serving, "_IDLE_SECONDS", _PATIENCE_SECONDS)
+    monkeypatch.setattr(views, "_FORM_SECONDS", _PATIENCE_SECONDS)
+    monkeypatch.setattr(http_connection, "_PIECE_SECONDS", _PATIENCE_SECONDS)
     form = served.request(f"{PROOF}: {served.keys.proof}\r\nContent-Length: 9\r\n", line="POST /plan HTTP/1.1")
+    assert [served.answers(said) for said in (b"", b"GET / HT", form)] == [[], [], [408]]
+    with served.connected() as connection:
+        connection.settimeout(None)
+        asked = served.request(line="GET /static/vendored/htmx.min.js HTTP/1.1")
+        with suppress(ConnectionError):
+            while True:  # until the server has ended: it hears no more than it has answered
+                connection.sendall(asked)
+
+
+def test_many_clients(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait for nothing give way to new ones, as many as have to; each that asks is answered."""
+    monkeypatch.setattr(serving, "_IDLE_SECONDS", 600.0)
+    asked, half = served.request("Connection: close\r\n"), b"GET / HT"
     with ExitStack() as stack:
-        slow = {
-            said: [stack.enter_context(served.connected()) for _ in range(count)]
-            for said, count in ((b"", 200), (b"GET / HT", 200), (form, 20))
-        }
-        for said, connections in slow.items():
-            for connection in connections:
-                connection.sendall(said)
-        assert served.answers(served.request("Connection: close\r\n")) == [200]
-        ends = {said: {tuple(statuses(one)) for one in connections} for said, connections in slow.items()}
-    assert ends == {b"": {()}, b"GET / HT": {()}, form: {(408,)}}
+        idle = [stack.enter_context(served.connected()) for _ in range(MOST + 20)]
+        for connection in idle[::2]:
+            connection.sendall(half)
+        for _ in range(3):
+            assert served.answers(asked) == [200]
+        ended = select.select(idle, [], [], 0)[0]
+        assert 20 <= len(ended) < MOST
+        assert [statuses(connection) for connection in ended] == [[]] * len(ended)
+        left = next(number for number, connection in enumerate(idle) if connection not in ended)
+        idle[left].sendall(asked.removeprefix(b"" if left % 2 else half))
+        assert statuses(idle[left]) == [200]
 
 
 def test_a_client_that_goes_away(served: Serving) -> None:

@@ -2,7 +2,8 @@
 
 The link is measured by the GETs themselves (`link.py`): more run at a time as long as that brings more. When the
 server says that it is too many there are fewer. TCP does so with its window (additive increase, multiplicative
-decrease: RFC 5681): every good answer allows a little more, 503 SlowDown and 429 halve it. Prefetches get only a
+decrease: RFC 5681): every good answer allows a little more, 503 SlowDown and 429 halve it, and so does a line on
+which many GETs stall while others get on (hedging.py). Prefetches get only a
 part, so that there is always room for a reader. A short GET takes the line for a moment only: where all that fill the
 link are running, it runs beside them.
 """
@@ -86,6 +87,11 @@ class PacedClient(WrapperClient):
         """See `prefetches_of`, of the GETs that there may be now."""
         return prefetches_of(self.gets, demand_waits=demand_waits)
 
+    def slow_down(self) -> None:
+        """There are too many GETs, as the server says, or the line shows."""
+        self.pace = self.pace.after_busy(trio.current_time())
+        self._set_limit()
+
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
         async with self._turn(len(request.byte_range)):
@@ -99,8 +105,7 @@ class PacedClient(WrapperClient):
             try:
                 await self._inner.get_range(request, receive_measured)
             except BusyError:
-                self.pace = self.pace.after_busy(trio.current_time())
-                self._set_limit()
+                self.slow_down()
                 raise
             self.link = measured.after(self.link)
             self.pace = self.pace.after_answer()

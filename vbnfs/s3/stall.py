@@ -72,6 +72,12 @@ def next_chance(heard_at: float, judged_at: float, silence_seconds: float) -> fl
     return next((at for at in chances if judged_at < at), math.inf)
 
 
+def slow_chance(step_began: float, judged_at: float, silence_seconds: float) -> float:
+    """The same for a GET of which some bytes come, and no step: another connection may do better on a full line."""
+    at = step_began + silence_seconds
+    return at if judged_at < at else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class HedgeBudget:
     """Requests earn the right to ask twice: one in ten, a few at a time: no slow server gets twice as many."""

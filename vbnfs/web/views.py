@@ -23,7 +23,8 @@ def in_a_thread(view: View) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         request.state.form = await _body(request) if request.method == "POST" else b""
-        return await run_sync(view, request)
+        # A server that ends does not wait for what waits for S3.
+        return await run_sync(view, request, abandon_on_cancel=True)
 
     return answer
 

@@ -7,7 +7,7 @@ import http.client
 import os
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,23 +16,44 @@ from typing import Final
 
 import pytest
 
+import vbnfs
 from tests.browser import Browser
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import run_vbnfs
 from tests.served_page import page
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
 AXE: Final = Path(__file__).parents[2] / ".axe" / "axe-core-4.14.1.tgz"
-PAGES: Final = (
-    *(
-        "",
-        "sessions",
-        "sessions?words=novel&f.experience_level=%27Novel%27",
-        "sessions?query=experience_levell+%3D%3D+1",
-    ),
-    *("changes?old=0.4.0&new=0.5.0", "changes?old=0.4.0&new=0.5.0&tables=yes", "machine"),
-)
+FOLDER: Final = "behavior_ecephys_sessions/1044414982"
+SESSION: Final = f"{FOLDER}/ecephys_session_1044414982.nwb"
+LFP: Final = f"{FOLDER}/probe_probeA_lfp.nwb"
+NOVEL: Final = "behavior_ecephys_sessions/1048576384"  # the session of an Sst mouse; probe C is in VISp
+STRUCTURE, DRAWN = "document.querySelector('#structure table')", "document.querySelector('canvas')"
+PAGES: Final = {  # and what each has once it is all there
+    "": "true",
+    "sessions": "true",
+    "sessions?words=novel&f.experience_level=%27Novel%27": "true",
+    "sessions?query=experience_levell+%3D%3D+1": "true",
+    "changes?old=0.4.0&new=0.5.0": "true",
+    "changes?old=0.4.0&new=0.5.0&tables=yes": "true",
+    "machine": "true",
+    "files": "true",
+    "files?folder=behavior_ecephys_sessions": "true",
+    f"file/v0.5.0/{SESSION}": STRUCTURE,
+    f"structure/v0.5.0/{SESSION}?object=units": STRUCTURE,
+    f"look/v0.5.0/{SESSION}?look=unit": DRAWN,
+    f"look/v0.5.0/{SESSION}?look=waveform": DRAWN,
+    f"look/v0.5.0/{SESSION}?look=running": DRAWN,
+    f"look/v0.5.0/{LFP}?look=lfp": DRAWN,
+}
+SETTLED: Final = "!document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')"
+AT_ONCE: Final = """
+    new MutationObserver(() => document.querySelector('#plan button')?.click())
+        .observe(document.querySelector('#plan'), { childList: true })
+"""
 SERIOUS: Final = {"serious", "critical"}
 
 
@@ -42,10 +63,18 @@ class Open:
 
     browser: Browser
     address: str
+    dataset: vbnfs.Dataset
 
     def open(self, where: str = "") -> None:
         """Go to one of the page's addresses."""
         self.browser.open(self.address + where)
+
+
+@pytest.fixture(scope="module")
+def server(three_sessions: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeS3Server]:
+    """The demo's release, with files of a few hundred kilobytes."""
+    with serve(three_sessions) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +87,8 @@ def opened(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> It
     try:
         with page(server, "--port", "0", env=env) as (address, _), Browser(work / "profile") as browser:
             browser.open(address)
-            yield Open(browser, address.partition("?")[0])
+            with vbnfs.Dataset(endpoint_url=server.endpoint_url, cache_dir=work / "cache") as dataset:
+                yield Open(browser, address.partition("?")[0], dataset)
     finally:
         run_vbnfs("umount", work / "vbn", env=env)
 
@@ -82,8 +112,9 @@ def test_all_pages_can_be_used(opened: Open, axe: str, width: int, *, is_dark: b
     opened.browser.complaints.clear()
     opened.browser.requests.clear()
     found: dict[str, list[str]] = {}
-    for where in PAGES:
+    for where, condition in PAGES.items():
         opened.open(where)
+        opened.browser.wait(condition)
         faults = violations(opened.browser, axe)
         too_wide = opened.browser.evaluate("document.documentElement.scrollWidth - innerWidth")
         if too_wide > 0:
@@ -113,22 +144,58 @@ def test_axe_would_find_a_fault(opened: Open, axe: str) -> None:
     assert any(one.startswith("image-alt") for one in violations(opened.browser, axe))
 
 
+def test_a_newcomer_fetches_what_a_paper_needs(opened: Open) -> None:
+    """All Novel sessions of Sst mice with their LFP of VISp are found and fetched by clicks on what is to be seen.
+
+    The fetch goes on when the page is closed; a page that is opened afterwards says what came of it.
+    """
+    browser = opened.browser
+    browser.show(1280, 800)
+    opened.open()
+    browser.click(named("header a", "Sessions"))
+    for value in ("Novel", "Sst-", "VISp "):
+        browser.wait(named(".filters label", value))
+        browser.click(named(".filters label", value))
+        browser.wait(f"{named('.filters label', value)}.querySelector('input').checked && {SETTLED}")
+    assert browser.evaluate("document.querySelector('section strong').textContent") == "1 session"
+    browser.click(named("#pick label", "all 1 that were found"))
+    browser.click(named("#pick button", "How much is that?"))
+    browser.wait(named("#plan button", "Fetch 2 files"))
+    browser.click(named("#plan button", "Fetch 2 files"))
+    browser.wait("document.querySelector('#jobs .job')")
+    browser.open("about:blank")
+    wanted = [f"{NOVEL}/ecephys_session_1048576384.nwb", f"{NOVEL}/probe_probeC_lfp.nwb"]
+    until(lambda: all(opened.dataset.file(path).cached_bytes == opened.dataset.file(path).size for path in wanted))
+    opened.open("machine")
+    browser.wait(named("#jobs .good", "2 files here, and checked"))
+    assert set(opened.dataset.latest.verify(wanted, progress=False)["outcome"]) == {"good"}
+    others = [file for file in opened.dataset.latest.files if NOVEL in file.path and file.path not in wanted]
+    assert [file.cached_bytes for file in others] == [0, 0, 0]
+
+
+def named(selector: str, text: str) -> str:
+    """A script that finds the element that has a text at its beginning; undefined where there is none."""
+    begins = f"(one.textContent.trim() + ' ').startsWith({text!r})"
+    return f"[...document.querySelectorAll({selector!r})].find(one => {begins})"
+
+
 def test_sessions_are_found_and_pinned(opened: Open) -> None:
     """Words find a session without a new page, and stand in the address; 'back' shows the page before, all of it.
 
-    What is picked is fetched and pinned, and the page says how far it is. Then the session is whole and pinned.
+    What is picked is fetched and pinned, and the page says how far it is: the button that begins it does so from the
+    moment that it stands there. Then the session is whole and pinned.
     """
     browser = opened.browser
     browser.show(1280, 800)
     opened.open("sessions")
-    browser.wait("document.querySelector('section strong').textContent == '2 sessions'")
+    browser.wait("document.querySelector('section strong').textContent == '3 sessions'")
     browser.evaluate("document.querySelector('#words').focus()")
     browser.type("novel")
     browser.press("Enter", 13, "\r")
     browser.wait("document.querySelector('section strong').textContent == '1 session'")
     assert "words=novel" in browser.evaluate("location.search")
     browser.evaluate("history.back()")
-    browser.wait("document.querySelector('section strong')?.textContent == '2 sessions'")
+    browser.wait("document.querySelector('section strong')?.textContent == '3 sessions'")
     browser.wait("document.readyState == 'complete'")
     assert browser.evaluate("document.querySelectorAll('header nav a').length") > 3
     assert browser.evaluate("location.search") == ""
@@ -138,13 +205,11 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     browser.evaluate("document.querySelector('input[name=all]').checked = true")
     browser.evaluate("document.querySelector('#lfp').value = 'yes'")
     browser.evaluate("document.querySelector('#pin').value = 'figure'")
+    browser.evaluate(AT_ONCE)
     browser.evaluate("document.querySelector('#pick button[type=submit]').click()")
-    browser.wait("document.querySelector('#plan button')")
-    assert "2 files" in browser.evaluate("document.querySelector('#plan').textContent")
-    browser.evaluate("document.querySelector('#plan button').click()")
-    browser.wait("document.querySelector('#jobs .good, #jobs .problem')")
+    browser.wait(f"{named('#jobs .job', 'Pin figure: 5 files')}?.querySelector('.good, .problem')")
     outcome = browser.evaluate("document.querySelector('#jobs').textContent")
-    assert "2 files here, and checked; held by the pin figure" in outcome
+    assert "5 files here, and checked; held by the pin figure" in outcome
     opened.open("sessions?words=novel")
     tags = browser.evaluate("[...document.querySelectorAll('tbody .tag')].map(one => one.textContent)")
     assert tags == ["whole", "pinned"]
@@ -178,8 +243,10 @@ def test_a_page_of_another_port(opened: Open) -> None:
         for options in ("{}", "{method: 'POST', mode: 'no-cors', credentials: 'include', body: 'place=x'}"):
             asked = f"fetch('{opened.address}jobs', {options}).then(answer => answer.type, () => 'failed')"
             assert opened.browser.evaluate(asked) in {"failed", "opaque"}
-        opened.open()  # its own page knows of no job
-        assert opened.browser.evaluate("fetch('jobs').then(answer => answer.text())").count("<progress") == 0
+        opened.open()  # its own page knows of no such job
+        jobs = opened.browser.evaluate("fetch('jobs').then(answer => answer.text())")
+        assert "place=x" not in jobs
+        assert "Fetch 1 file" not in jobs
     [cookie] = [one for one in cookies if "vbnfs-" in one][:1]
     ours = int(opened.address.split(":")[2].strip("/"))
     assert [answer_to(ours, cookie, user) for user in (os.geteuid(), 65534)] == [200, 403]
