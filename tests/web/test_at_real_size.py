@@ -7,6 +7,7 @@ import gzip
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ SESSION_PATH = "behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.
 LFP_PATH = "behavior_ecephys_sessions/1044385384/probe_probeB_lfp.nwb"
 CHANGES = "changes?old=0.4.0&new=0.5.0"
 WITH_TABLES = f"{CHANGES}&tables=yes"
-TABLES_BYTES = (262_000_000, 266_000_000)  # of units, in two versions
+TABLES_BYTES = (261_000_000, 266_000_000)  # of units, in two versions
+MOST_STEP_MILLISECONDS = 50  # of the event loop, on a busy machine
 MOST_MEMORY_BYTES = 1_200 << 20
 
 
@@ -104,43 +106,44 @@ def genuine(place: Path) -> dict[str, Data]:
     return {SESSION_PATH: FileData(place / "session.nwb"), LFP_PATH: (place / "lfp.nwb").read_bytes()}
 
 
+@dataclass(frozen=True)
+class FirstLook:
+    """What `vbnfs web` did that found an empty cache, and this cache. `said`: the headings of its answers."""
+
+    cache: Path
+    sessions_requests: int
+    sessions_bytes: int
+    said: list[str]
+    tables_bytes: int
+    memory_bytes: int
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache that all of these share: the first of them finds it empty."""
-    return tmp_path_factory.mktemp("cache")
-
-
-def test_the_first_look_reads_each_table_once_and_says_how_far_it_is(server: FakeS3Server, cache: Path) -> None:
-    """`vbnfs web` with an empty cache: sessions need no large table; those that changed are fetched once.
-
-    Meanwhile other views answer, and the memory of the process stays within what docs/web.md says.
-    """
+def first_look(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> FirstLook:
+    """A process shows sessions, and what changed in tables; while these are read, another view is asked for, too."""
+    cache, said = tmp_path_factory.mktemp("cache"), list[str]()
     with page(server, "--port", "0", "--cache-dir", str(cache)) as (address, process), entered(address) as browser:
         server.forget_requests()
         until(lambda: browser.get("sessions").status_code == 200)
         assert "153 sessions" in browser.get("sessions").text
-        assert (server.count() <= 8, server.body_bytes < 1_500_000) == (True, True)
-
+        of_sessions = server.count(), server.body_bytes
         server.forget_requests()
-        said = list[str]()
 
         def is_there() -> bool:
-            assert browser.get("files").status_code == 200
             answer = browser.get(WITH_TABLES)
-            said.extend(re.findall(r"<h1>(.*?)</h1>", answer.text))
+            said.extend(re.findall(r"<h1>(.*?)</h1>", answer.text + browser.get("files").text))
             return answer.status_code == 200
 
         until(is_there, seconds=120.0)
-        assert "Being read: Tables of 0.4.0 and 0.5.0" in said
-        assert TABLES_BYTES[0] < server.body_bytes < TABLES_BYTES[1]
-        assert memory_bytes(process.pid, "VmHWM") < MOST_MEMORY_BYTES
+        return FirstLook(cache, *of_sessions, said, server.body_bytes, memory_bytes(process.pid, "VmHWM"))
 
 
-def entered(address: str) -> httpx.Client:
+@contextmanager
+def entered(address: str) -> Iterator[httpx.Client]:
     """A browser that has been let in by an address with a token."""
-    browser = httpx.Client(base_url=address.partition("?")[0], follow_redirects=True, timeout=60.0)
-    assert browser.get(address).status_code == 200
-    return browser
+    with httpx.Client(base_url=address.partition("?")[0], follow_redirects=True, timeout=60.0) as browser:
+        assert browser.get(address).status_code == 200
+        yield browser
 
 
 def memory_bytes(pid: int, name: str) -> int:
@@ -150,10 +153,22 @@ def memory_bytes(pid: int, name: str) -> int:
     return 1024 * int(found[1])
 
 
+def test_the_first_look_reads_each_table_once_and_says_how_far_it_is(first_look: FirstLook) -> None:
+    """Sessions need no large table; those that changed are fetched once, while other views answer.
+
+    The memory of the process stays within what docs/web.md says.
+    """
+    assert (first_look.sessions_requests <= 8, first_look.sessions_bytes < 1_500_000) == (True, True)
+    assert first_look.said[:2] == ["Being read: Tables of 0.4.0 and 0.5.0", "Files of 0.5.0"]
+    assert first_look.said[-2:] == ["What changed from 0.4.0 to 0.5.0", "Files of 0.5.0"]
+    assert TABLES_BYTES[0] < first_look.tables_bytes < TABLES_BYTES[1]
+    assert first_look.memory_bytes < MOST_MEMORY_BYTES
+
+
 @pytest.fixture(scope="module")
-def visit(server: FakeS3Server, cache: Path) -> Iterator[Visit]:
+def visit(server: FakeS3Server, first_look: FirstLook) -> Iterator[Visit]:
     """The page after a restart, with that cache, and all sessions and LFP of 0.5.0 in it besides: a third in part."""
-    with visiting(server, cache=cache) as visit:
+    with visiting(server, cache=first_look.cache) as visit:
         versions = visit.house.versions
         places = versions.dataset.cache.places
         files = [file for file in versions.manifest(None).files if kind_of(file.path).kind in {SESSION, LFP}]
@@ -180,11 +195,15 @@ class Loop(trio.abc.Instrument):
         self.longest = max(self.longest, time.thread_time() - self._began)
 
 
-def test_what_each_view_costs(visit: Visit, server: FakeS3Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_each_view_costs(
+    visit: Visit, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each is within its gates, asks S3 for nothing the second time, and never holds the event loop for long.
 
-    After a restart no table is fetched again, nor parsed.
+    After a restart no table is fetched again, nor parsed. Mounts that others have on this machine play no part.
     """
+    for place in ("vbnfs.web.app", "vbnfs.host.mountinfo"):
+        monkeypatch.setattr(f"{place}.list_mounts", list)
     loop, lines, faults = Loop(), [], []
 
     async def watch(_: object) -> None:
@@ -198,18 +217,45 @@ def test_what_each_view_costs(visit: Visit, server: FakeS3Server, capsys: pytest
     for gate in GATES:
         answer(visit, gate)
         server.forget_requests()
-        costs = [answer(visit, gate) for _ in range(3)]
-        milliseconds = min(cost for cost, _ in costs)
-        body = costs[-1][1]
-        sent = len(gzip.compress(body))
-        lines.append(f"{gate.path:<100} {milliseconds:6.0f} ms {len(body):8,} bytes {sent:7,} compressed")
-        limits = (gate.milliseconds, gate.answer_bytes, gate.sent_bytes, 0)
-        if any(one > most for one, most in zip((milliseconds, len(body), sent, server.count()), limits, strict=True)):
-            faults.append(f"{lines[-1]}; {server.count()} requests; {gate}")
+        loop.longest = 0.0
+        costs = [answer(visit, gate) for _ in range(2)]
+        found = Cost(min(cost for cost, _ in costs), costs[0][1], server.count(), 1000 * loop.longest)
+        lines.append(f"{gate.path}: {found.text}")
+        faults += [lines[-1]] * (not found.is_within(gate))
     with capsys.disabled():
-        print("\n" + "\n".join(lines) + f"\nlongest step of the event loop: {1000 * loop.longest:.1f} ms")
+        print("", *lines, sep="\n")
     assert faults == []
-    assert loop.longest < 0.1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an answer took: milliseconds of the process, requests to S3, the longest step of the event loop."""
+
+    milliseconds: float
+    body: bytes
+    requests: int
+    step_milliseconds: float
+
+    @property
+    def sent_bytes(self) -> int:
+        """The answer, compressed."""
+        return len(gzip.compress(self.body))
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        sizes = f"{len(self.body):,} bytes, {self.sent_bytes:,} compressed, {self.requests} requests"
+        return f"{self.milliseconds:.0f} ms, {sizes}, event loop {self.step_milliseconds:.1f} ms"
+
+    def is_within(self, gate: Gate) -> bool:
+        """Whether none of it is more than a gate allows."""
+        return (
+            self.milliseconds <= gate.milliseconds
+            and len(self.body) <= gate.answer_bytes
+            and self.sent_bytes <= gate.sent_bytes
+            and self.requests == 0
+            and self.step_milliseconds <= MOST_STEP_MILLISECONDS
+        )
 
 
 def answer(visit: Visit, gate: Gate) -> tuple[float, bytes]:
