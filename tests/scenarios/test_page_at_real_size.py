@@ -41,8 +41,9 @@ LFP_PATH = "behavior_ecephys_sessions/1044385384/probe_probeB_lfp.nwb"
 CHANGES = "changes?old=0.4.0&new=0.5.0"
 WITH_TABLES = f"{CHANGES}&tables=yes"
 TABLES_BYTES = (261_000_000, 266_000_000)  # of units, in two versions
-MOST_STEP_MILLISECONDS = 50  # of the event loop, on a busy machine
-MOST_MEMORY_BYTES = 1_200 << 20
+MOST_STEP_MILLISECONDS = 30  # of the event loop, on a busy machine
+USUAL_MEMORY_BYTES = 400_000_000
+MOST_MEMORY_BYTES = 1_100_000_000
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,26 @@ class Gate:
 
 
 GATES = (
-    Gate("/", 150, 12_000, 3_000),
-    Gate("/sessions", 250, 110_000, 11_000),
-    Gate("/sessions?words=sst+novel", 250, 60_000, 8_000),
-    Gate("/sessions?f.experience_level='Novel'&f.structure_acronyms='VISp'", 250, 90_000, 10_000),
-    Gate("/sessions?query=unit_count>2000&sort=-unit_count&page=2", 250, 80_000, 9_000),
-    Gate(f"/{CHANGES}", 400, 130_000, 8_000),
-    Gate(f"/{WITH_TABLES}", 400, 130_000, 8_000),
-    Gate("/files?version=0.5.0", 150, 6_000, 2_000),
-    Gate("/files?folder=behavior_only_sessions&page=17", 150, 90_000, 8_000),
+    Gate("/", 100, 12_000, 3_000),
+    Gate("/sessions", 200, 110_000, 11_000),
+    Gate("/sessions?words=sst+novel", 200, 60_000, 8_000),
+    Gate("/sessions?f.experience_level='Novel'&f.structure_acronyms='VISp'", 200, 90_000, 10_000),
+    Gate("/sessions?query=unit_count>2000&sort=-unit_count&page=2", 200, 80_000, 9_000),
+    Gate(f"/{CHANGES}", 350, 130_000, 8_000),
+    Gate(f"/{WITH_TABLES}", 350, 130_000, 8_000),
+    Gate("/files?version=0.5.0", 150, 6_000, 2_500),
+    Gate("/files?folder=behavior_only_sessions&page=17", 150, 40_000, 5_000),
     Gate("/files?folder=behavior_ecephys_sessions", 150, 80_000, 8_000),
     Gate("/files?session=1044385384", 150, 8_000, 2_500),
     Gate("/file/v0.5.0/project_metadata/units.csv", 150, 8_000, 3_000),
-    Gate(f"/file/v0.5.0/{SESSION_PATH}", 150, 9_000, 3_000),
-    Gate(f"/structure/v0.5.0/{SESSION_PATH}", 300, 300_000, 25_000),
-    Gate(f"/structure/v0.5.0/{SESSION_PATH}?object=units", 300, 200_000, 20_000),
-    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=unit", 300, 400_000, 80_000),
-    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=waveform", 300, 60_000, 20_000),
-    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=running", 300, 60_000, 25_000),
-    Gate(f"/look/v0.5.0/{LFP_PATH}?look=lfp", 300, 300_000, 100_000),
-    Gate("/machine", 400, 12_000, 4_000),
+    Gate(f"/file/v0.5.0/{SESSION_PATH}", 150, 11_000, 3_500),
+    Gate(f"/structure/v0.5.0/{SESSION_PATH}", 150, 90_000, 12_000),
+    Gate(f"/structure/v0.5.0/{SESSION_PATH}?object=units", 150, 60_000, 9_000),
+    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=unit", 200, 60_000, 15_000),
+    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=waveform", 200, 30_000, 8_000),
+    Gate(f"/look/v0.5.0/{SESSION_PATH}?look=running", 200, 40_000, 14_000),
+    Gate(f"/look/v0.5.0/{LFP_PATH}?look=lfp", 200, 250_000, 60_000),
+    Gate("/machine", 200, 10_000, 4_000),
     Gate("/doctor", 50, 4_000, 1_500),
     Gate("/jobs", 50, 2_000, 1_000),
     Gate("/plan", 600, 4_000, 2_000, (("all", "1"), ("lfp", "yes"))),
@@ -115,7 +116,8 @@ class FirstLook:
     sessions_bytes: int
     said: list[str]
     tables_bytes: int
-    memory_bytes: int
+    usual_memory_bytes: int
+    most_memory_bytes: int
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,7 @@ def first_look(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -
         until(lambda: browser.get("sessions").status_code == 200)
         assert "153 sessions" in browser.get("sessions").text
         of_sessions = server.count(), server.body_bytes
+        usual_bytes = memory_bytes(process.pid, "VmRSS")
         server.forget_requests()
 
         def is_there() -> bool:
@@ -135,7 +138,8 @@ def first_look(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -
             return answer.status_code == 200
 
         until(is_there, seconds=120.0)
-        return FirstLook(cache, *of_sessions, said, server.body_bytes, memory_bytes(process.pid, "VmHWM"))
+        most_bytes = memory_bytes(process.pid, "VmHWM")
+        return FirstLook(cache, *of_sessions, said, server.body_bytes, usual_bytes, most_bytes)
 
 
 @contextmanager
@@ -162,7 +166,8 @@ def test_the_first_look_reads_each_table_once_and_says_how_far_it_is(first_look:
     assert first_look.said[:2] == ["Being read: Tables of 0.4.0 and 0.5.0", "Files of 0.5.0"]
     assert first_look.said[-2:] == ["What changed from 0.4.0 to 0.5.0", "Files of 0.5.0"]
     assert TABLES_BYTES[0] < first_look.tables_bytes < TABLES_BYTES[1]
-    assert first_look.memory_bytes < MOST_MEMORY_BYTES
+    assert first_look.usual_memory_bytes < USUAL_MEMORY_BYTES
+    assert first_look.most_memory_bytes < MOST_MEMORY_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +201,11 @@ class Loop(trio.abc.Instrument):
 
 
 def test_what_each_view_costs(
-    visit: Visit, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    visit: Visit,
+    first_look: FirstLook,
+    server: FakeS3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each is within its gates, asks S3 for nothing the second time, and never holds the event loop for long.
 
@@ -223,7 +232,7 @@ def test_what_each_view_costs(
         lines.append(f"{gate.path}: {found.text}")
         faults += [lines[-1]] * (not found.is_within(gate))
     with capsys.disabled():
-        print("", *lines, sep="\n")
+        print("", f"memory: {first_look.usual_memory_bytes:,}, {first_look.most_memory_bytes:,}", *lines, sep="\n")
     assert faults == []
 
 
