@@ -43,10 +43,11 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "docs/RELIABILITY.md": "script/soak and script/fuzz run for as long as is wanted; tests run each for a moment",
     "docs/installing.md": "changes the machine; tests/cli/test_install.py does it in folders of its own",
     "docs/records.md": "needs a program's reads; tests/scenarios/test_records.py records, fetches and cites some",
-    "docs/scale.md": "half an hour; in small: tests/benchmarks/test_site.py, tests/scenarios/site/test_scale.py",
+    "docs/scale.md": "half an hour; in small: tests/benchmarks/test_site.py, tests/scenarios/site/test_scale.py,"
+    " tests/scenarios/hosts/test_shared_cache.py",
     "docs/shared-cache.md": "a folder of several hosts; tests/scenarios/test_two_hosts.py has one",
     "docs/site-cache.md": "a machine's set-up; tests/scenarios/site has the same, with both programs",
-    "docs/web.md": "a server, a tunnel, a unit; tests/cli/test_web.py asks the first, test_systemd.py the last",
+    "docs/web.md": "servers, a unit; tests/cli/test_web.py, tests/web/test_behind_a_proxy.py, test_systemd.py",
     "docs/mirror.md": "a web server's and a user's settings; tests/scenarios/test_mirror.py has a mirror of its own",
 }
 JOURNAL: Final = "docs/journal/"  # what was typed on a day, with the program of that day

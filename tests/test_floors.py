@@ -87,13 +87,14 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
     "starlette": {
         f"vbnfs.web.{name}"
-        for name in ("app", "file_views", "guard", "http_connection", "rendering", "serving", "views")
+        for name in ("app", "area_views", "file_views", "guard", "http_connection", "rendering", "serving", "views")
     },
     "jinja2": {"vbnfs.web.rendering"},
     "h11": {"vbnfs.web.http_connection"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "facets", "joins", "reading", "selection")),
-        *("vbnfs.tables.values", "vbnfs.web.house", "vbnfs.web.page_tables", "vbnfs.web.sessions_page"),
+        *("vbnfs.tables.values", "vbnfs.web.areas_page", "vbnfs.web.sessions_page"),
+        *("vbnfs.web.house", "vbnfs.web.page_tables"),
         "vbnfs.tables.frames",
         *(f"vbnfs.api.{name}" for name in ("citation", "dataset", "difference", "version", "working_sets")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),

@@ -152,23 +152,37 @@ def test_waiting_for_a_mark(tmp_path: Path) -> None:
         assert marks.set_mark(folder, "mark")
 
 
-def test_a_pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By it another process sees that the one that has claimed a block gets on. What is free has none."""
-    monkeypatch.setattr(host_claims, "_PULSE_SECONDS", 0.0)
+def test_a_pulse(tmp_path: Path) -> None:
+    """By it another process sees that the one that has claimed a block is at work. What is free has none."""
     one, other = claims_at(tmp_path), claims_at(tmp_path)
     assert other.pulse("a", 3) is None
+    assert not one.are_held
     one.take("a", range(4))
-    one.take("b", range(4))
+    assert one.are_held
     [pulse] = tmp_path.glob(".pulse-*")
     os.utime(pulse, (1.0, 1.0))
     seen = other.pulse("a", 3)
     assert seen == (name_of_this_process(), 1.0)
-    one.drop("b", range(4))
+    one.show_pulse()
     assert other.pulse("a", 3) != seen
     pulse.unlink()
     assert other.pulse("a", 3) == (name_of_this_process(), 0.0)
     one.drop("a", range(4))
+    assert not one.are_held
     assert other.pulse("a", 3) is None
+
+
+def test_a_pulse_is_there_before_what_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that looks for it and finds none would believe that for a minute, on NFS."""
+    pulses: list[Path] = []
+
+    def set_mark(*_: object) -> bool:
+        pulses.extend(tmp_path.glob(".pulse-*"))
+        return True
+
+    monkeypatch.setattr(host_claims, "set_mark", set_mark)
+    claims_at(tmp_path).take("a", range(1))
+    assert len(pulses) == 1
 
 
 def test_an_old_pulse_is_swept(tmp_path: Path) -> None:

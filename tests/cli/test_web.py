@@ -1,6 +1,7 @@
 """`vbnfs web`: as a process of its own, which a browser asks."""
 
 import re
+import secrets
 import signal
 import urllib.error
 import urllib.request
@@ -9,11 +10,14 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
+from tests.ports import free_port
 from tests.served_page import page
 from tests.waiting import until
+from vbnfs.cli.serving_web import web
 
 FILES = {"project_metadata/units.csv": b"unit_id,snr\n10,1.5\n"}
 
@@ -80,6 +84,29 @@ def test_an_address_in_a_file(server: FakeS3Server, tmp_path: Path) -> None:
         assert "page.html: No such file or directory; name another file" in process.stderr.read()
 
 
+def test_a_token_that_is_given(server: FakeS3Server) -> None:
+    """The program that starts it can choose the token, by a variable: it is not printed. A short one is refused."""
+    token, port = secrets.token_hex(), free_port()
+    with page(server, "--port", str(port), env={"VBNFS_WEB_TOKEN": token}) as (address, process):
+        assert address == ""
+        with browser().open(f"http://127.0.0.1:{port}/?token={token}", timeout=60) as answer:
+            assert answer.status == 200
+        process.terminate()
+        assert process.communicate(timeout=60) == ("", "")
+    with page(server, "--port", "0", env={"VBNFS_WEB_TOKEN": "0123"}) as (_, process):
+        assert process.wait(60) == 2
+        assert process.stderr is not None
+        assert "VBNFS_WEB_TOKEN: give 32 letters or digits at least" in process.stderr.read()
+
+
+@pytest.mark.parametrize("host", ["https://hub.example", "hub.example:8000", "hub.example/", "*", ""])
+def test_a_name_that_no_browser_sends(host: str) -> None:
+    """What `--allow` has is a name: an address, a port or a pattern would allow nothing."""
+    result = CliRunner().invoke(web, ["--allow", host])
+    assert result.exit_code == 2
+    assert "give a name alone, as hub.example.org" in result.output
+
+
 def test_an_examination(server: FakeS3Server) -> None:
     """The page's button examines as `vbnfs doctor` does, but for the throughput; findings come as it has them."""
     with page(server, "--port", "0") as (address, _):
@@ -103,16 +130,19 @@ def test_an_examination(server: FakeS3Server) -> None:
 
 
 def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path) -> None:
-    """`--open` names a file that is this user's alone, and that leads to the address."""
+    """`--open` names a file that is this user's alone, and that leads to the address, until the page ends."""
     script = tmp_path / "browser"
     script.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/asked.new\nmv {tmp_path}/asked.new {tmp_path}/asked\n')
     script.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BROWSER", str(script))
-        with page(server, "--port", "0", "--open") as (address, _):
+        with page(server, "--port", "0", "--open") as (address, process):
             until((tmp_path / "asked").exists)
             asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
             opened = Path(asked.removeprefix("file://"))
             assert "token" not in asked
             assert opened.stat().st_mode & 0o077 == 0
             assert address in opened.read_text(encoding="utf-8")
+            process.terminate()
+            assert process.wait(60) == 0
+            assert not opened.exists()

@@ -9,7 +9,7 @@ import pytest
 from docsite.benchmark_picture import benchmark
 from docsite.building import ROOT, documents_of
 from docsite.mounted_pictures import drawn_in_a_mount
-from docsite.page_pictures import drawn_in_a_browser
+from docsite.page_pictures import drawn_in_a_browser, source_of
 from docsite.pictures import drawn
 from docsite.scale_picture import scale
 
@@ -59,11 +59,13 @@ def test_the_courses_have_the_figures_of_the_document() -> None:
 
 @pytest.mark.slow
 def test_the_page_is_drawn_in_a_browser(tmp_path: Path) -> None:
-    """A browser draws the page of a small release, in the sizes of those that are kept."""
+    """The pictures of the page that are kept are small, and of the page as it is now: its text, and its style."""
     for name, picture in drawn_in_a_browser(tmp_path).items():
-        assert picture[:8] == b"\x89PNG\r\n\x1a\n"
-        assert picture[16:24] == (PICTURES / name).read_bytes()[16:24]  # width and height: PNG, 11.2.2
-        assert len(picture) > 20_000
+        kept = (PICTURES / name).read_bytes()
+        assert picture[:8] == kept[:8] == b"\x89PNG\r\n\x1a\n"
+        assert picture[16:24] == kept[16:24]  # width and height: PNG, 11.2.2
+        assert 20_000 < len(kept) < 150_000
+        assert source_of(picture) == source_of(kept) != "", f"{name}: script/docs --pictures draws it anew"
 
 
 @pytest.mark.slow

@@ -59,9 +59,9 @@ class FakeDataset:
         self.store.put(key, manifest, modified=modified)
 
 
-def serve(versions: Mapping[str, Mapping[str, Data]]) -> FakeS3Server:
+def serve(versions: Mapping[str, Mapping[str, Data]], *, host: str = "127.0.0.1") -> FakeS3Server:
     """A server of a dataset with these versions, and the files of each; it runs while it is entered."""
     dataset = FakeDataset()
     for version, files in versions.items():
         dataset.publish(version, files)
-    return FakeS3Server(dataset.store)
+    return FakeS3Server(dataset.store, host=host)

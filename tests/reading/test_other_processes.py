@@ -18,8 +18,9 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.cache.host_claims import HostClaims
+from vbnfs.cache.host_claims import STRETCH, HostClaims
 from vbnfs.errors import StorageError, TransportError
+from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading import other_processes
@@ -224,6 +225,61 @@ async def test_a_host_that_gets_on_is_waited_for(tmp_path: Path, monkeypatch: py
             assert next(pulses, None) is None
             gate.open()
         assert client.count() == 2
+
+
+async def test_a_host_that_was_given_up_is_not_waited_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a dead host has claimed costs patience once: its next claim costs none, as long as it is silent."""
+    monkeypatch.setattr(other_processes, "_PATIENCE_SECONDS", 0.2)
+    looks: list[int] = []
+
+    def pulse(_claims: HostClaims, _content_id: str, index: int) -> tuple[str, float]:
+        looks.append(index)
+        return "dead", 1.0
+
+    monkeypatch.setattr(HostClaims, "pulse", pulse)
+    dead = HostClaims(folder_at(tmp_path) / "claims-v1/test")
+    async with AsyncExitStack() as stack:
+        _, (floor,), content = await several(stack, tmp_path, 1, has_other_hosts=True)
+        dead.take(content.content_id, range(2 * STRETCH))
+        await floor.source.get(content, [0])
+        assert looks.count(0) > 2
+        await floor.source.get(content, [STRETCH])
+        assert looks.count(STRETCH) == 1
+
+
+async def test_a_pulse_is_shown_while_something_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a block takes to come, the process that fetches it is seen to be at work; else it is not."""
+    monkeypatch.setattr(other_processes, "PULSE_SECONDS", 0.001)
+    shown: list[bool] = []
+    async with AsyncExitStack() as stack:
+        client, (floor,), content = await several(stack, tmp_path, 1, has_other_hosts=True)
+        monkeypatch.setattr(HostClaims, "show_pulse", lambda claims: shown.append(claims.are_held))
+        floor.services.start_soon(floor.others.show_pulse)
+        await trio.testing.wait_all_tasks_blocked()
+        assert shown == []
+        gate = client.hold()
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, content, [0])
+            await gate.wait_arrived()
+            await trio.to_thread.run_sync(until, lambda: len(shown) > 3)
+            assert all(shown[:3])
+            gate.open()
+
+
+async def test_what_another_host_has_stored_is_not_waited_for(tmp_path: Path) -> None:
+    """A block that is on the disk is read at once, though the host that brought it has claimed others beside it."""
+    stranger = HostClaims(folder_at(tmp_path) / "claims-v1/test")
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2, has_other_hosts=True)
+        await one.source.get(content, [0])
+        await one.settled()
+        assert stranger.take(content.content_id, range(1, 2)) == [1]
+        assert await other.source.get(content, [0]) == {0: DATA[:BLOCK_BYTES]}
+        assert client.count() == 1
+        assert other.metrics.shared_blocks == 1
+        assert stranger.are_held
 
 
 async def test_claims_are_given_back_before_readers_get_the_failure(

@@ -190,7 +190,7 @@ def test_many_readers_of_a_server_that_stalls(mounts: Mounts, server: FakeS3Serv
 def test_a_line_that_is_slow_and_moves(mounts: Mounts, server: FakeS3Server) -> None:
     """A block that takes longer than --io-timeout comes, as long as it gets on; a trickle is not waited for."""
     mount = mounts(server.endpoint_url, "--io-timeout", str(limit_seconds := 2.5))
-    rates = {COLD[0]: 80 << 10, COLD[1]: 8 << 10}
+    rates = {COLD[0]: 80 << 10, COLD[1]: 4 << 10}
 
     def slowly(request: Request, honest: Reply) -> Reply:
         return replace(honest, bytes_per_second=next(rate for path, rate in rates.items() if path in request.path))

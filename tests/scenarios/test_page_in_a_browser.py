@@ -5,6 +5,8 @@ axe-core is what `script/setup all` fetches; it is not a part of the package.
 
 import http.client
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -39,6 +41,7 @@ PAGES: Final = {  # and what each has once it is all there
     "sessions?query=experience_levell+%3D%3D+1": "true",
     "changes?old=0.4.0&new=0.5.0": "true",
     "changes?old=0.4.0&new=0.5.0&tables=yes": "true",
+    "areas?words=novel&read=yes": "document.querySelector('tbody tr')",
     "machine": "true",
     "files": "true",
     "files?folder=behavior_ecephys_sessions": "true",
@@ -50,6 +53,10 @@ PAGES: Final = {  # and what each has once it is all there
     f"look/v0.5.0/{LFP}?look=lfp": DRAWN,
 }
 SETTLED: Final = "!document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')"
+USABLE: Final = """
+    [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary, [tabindex='0']")]
+        .filter(one => one.checkVisibility())
+"""
 AT_ONCE: Final = """
     new MutationObserver(() => document.querySelector('#plan button')?.click())
         .observe(document.querySelector('#plan'), { childList: true })
@@ -64,10 +71,16 @@ class Open:
     browser: Browser
     address: str
     dataset: vbnfs.Dataset
+    mountpoint: Path
 
     def open(self, where: str = "") -> None:
         """Go to one of the page's addresses."""
         self.browser.open(self.address + where)
+
+    def shows(self, where: str, condition: str) -> bool:
+        """Go there; whether an expression is true in the page at once. A busy machine has mounts answer late."""
+        self.open(where)
+        return bool(self.browser.evaluate(condition))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +101,7 @@ def opened(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> It
         with page(server, "--port", "0", env=env) as (address, _), Browser(work / "profile") as browser:
             browser.open(address)
             with vbnfs.Dataset(endpoint_url=server.endpoint_url, cache_dir=work / "cache") as dataset:
-                yield Open(browser, address.partition("?")[0], dataset)
+                yield Open(browser, address.partition("?")[0], dataset, work / "vbn")
     finally:
         run_vbnfs("umount", work / "vbn", env=env)
 
@@ -183,7 +196,7 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     """Words find a session without a new page, and stand in the address; 'back' shows the page before, all of it.
 
     What is picked is fetched and pinned, and the page says how far it is: the button that begins it does so from the
-    moment that it stands there. Then the session is whole and pinned.
+    moment that it stands there. Then the session is whole, verified and pinned.
     """
     browser = opened.browser
     browser.show(1280, 800)
@@ -212,11 +225,28 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     assert "5 files here, and checked; held by the pin figure" in outcome
     opened.open("sessions?words=novel")
     tags = browser.evaluate("[...document.querySelectorAll('tbody .tag')].map(one => one.textContent)")
-    assert tags == ["whole", "pinned"]
+    assert tags == ["whole", "verified", "pinned"]
 
 
-def test_by_keyboard_and_on_paper(opened: Open) -> None:
-    """The first key leads to a link past the head of the page; a printed page has neither head nor buttons."""
+def test_on_paper(opened: Open) -> None:
+    """A printed page is dark on white, has no head, filters or buttons, and is as wide as the paper: 718 pixels."""
+    browser = opened.browser
+    browser.show(718, 1000, is_dark=True, medium="print")
+    for where in ("sessions", "areas?read=yes", f"file/v0.5.0/{SESSION}", "changes?old=0.4.0&new=0.5.0"):
+        opened.open(where)
+        displays = (
+            "[...document.querySelectorAll('header, button, .filters, .acts')].map(one => one.checkVisibility())"
+        )
+        assert set(browser.evaluate(displays)) == {False}, where
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 718, where
+        assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_the_keyboard_reaches_everything(opened: Open) -> None:
+    """The first key leads to a link past the head of the page; with more of them, all that can be used has the focus.
+
+    What has it is outlined.
+    """
     browser = opened.browser
     browser.show(1280, 800)
     opened.open("sessions")
@@ -225,10 +255,50 @@ def test_by_keyboard_and_on_paper(opened: Open) -> None:
     assert browser.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
     browser.press("Enter", 13, "\r")
     browser.wait("location.hash == '#main'")
-    browser.show(1280, 800, medium="print")
-    hidden = "['header', 'button'].map(one => getComputedStyle(document.querySelector(one)).display)"
-    assert browser.evaluate(hidden) == ["none", "none"]
+    for where, condition in PAGES.items():
+        opened.open(where)
+        browser.wait(condition)
+        browser.evaluate(f"window.wanted = new Set({USABLE}); 0")
+        for _ in range(browser.evaluate("window.wanted.size") + 1):
+            browser.press("Tab", 9)
+            browser.evaluate("window.wanted.delete(document.activeElement)")
+        assert browser.evaluate("[...window.wanted].map(one => one.outerHTML)") == [], where
+    browser.press("Tab", 9)
+    assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_a_program_that_reads_a_mount(opened: Open) -> None:
+    """It stands on the machine's page, with what it reads; its mount stands there with its requests and hits."""
+    reader = f"import sys; file = open({str(opened.mountpoint / SESSION)!r}, 'rb'); file.read(); print(flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{reader}; sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # all of it was read
+        programs = "document.querySelector('[aria-label^=\"Programs at\"]')"
+        until(lambda: opened.shows("machine", f"{programs}?.innerText.includes('{process.pid}')"), seconds=60)
+        row = opened.browser.evaluate(f"{named('th', str(opened.mountpoint))}.closest('tr').innerText").split()
+        assert row[1] == "0.5.0"
+        assert int(row[-5 if row[-1] == "ms" else -4].replace(",", "")) > 0
+        process.communicate()
+
+
+def test_copy_buttons(opened: Open) -> None:
+    """They copy the path in the mount, the address at S3 with the version id, and the line of Python; and say so."""
+    browser = opened.browser
     browser.show(1280, 800)
+    opened.open(f"file/v0.5.0/{SESSION}")
+    browser.evaluate("navigator.clipboard.writeText = async text => { window.clip = text }; 0")
+    copied = []
+    for label in ("Path in the mount", "S3 address", "Python"):
+        browser.click(named("button.copy", label))
+        browser.wait(f"window.clip && window.clip != {copied[-1:]!r}[0]")
+        copied.append(browser.evaluate("window.clip"))
+    assert browser.evaluate(f"!!{named('button.copy', 'Copied')}")
+    browser.wait(named("button.copy", "Python"))  # after a while it says again what it does
+    assert copied[0] == str(opened.mountpoint / "manifests/v0.5.0" / SESSION)
+    assert "?versionId=" in copied[1]
+    assert copied[2] == f"vbnfs.Dataset().version('0.5.0').file('{SESSION}')"
 
 
 @pytest.mark.root

@@ -19,9 +19,13 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.holdings import all_held
 from vbnfs.host import locks
 from vbnfs.host.places import folder_at
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content, ObjectVersion
 
 NAMES = tuple(f"ecephys_sessions/ecephys_session_{number}.nwb" for number in range(1, 4))
 FILES = {name: Pattern(20_000_001, seed=number) for number, name in enumerate(NAMES)}
@@ -139,6 +143,19 @@ def test_a_host_that_dies(hosts: Sequence[Mount], server: FakeS3Server, tmp_path
     assert run_vbnfs("clean", hosts[0].path / NAMES[0]).returncode == 0
     read_all(hosts[0], NAMES[:1])
     until(lambda: not any((tmp_path / "behind" / "claims-v1").glob("*/[!.]*")))
+
+
+def test_what_a_host_deletes_it_lets_go_of(caches: Sequence[Path], tmp_path: Path) -> None:
+    """Where a file that is open and deleted has another name then, as on NFS, it is closed, and its room is free."""
+    data, content = bytes(BLOCK_BYTES), Content("0" * 64, BLOCK_BYTES, ObjectVersion("a", None))
+    cache = BlockCache(caches[0], scope="test", metrics=Metrics())
+    assert cache.put(content, 0, data) == BLOCK_BYTES
+    cache.drop(content)
+    left = [path for path in (tmp_path / "behind").rglob("*") if path.is_file() and path.stat().st_size]
+    assert left == []
+    assert cache.put(content, 0, data) == BLOCK_BYTES
+    other = BlockCache(caches[1], scope="test", metrics=Metrics())
+    assert other.missing(content, [0]) == []
 
 
 def test_what_one_host_makes_and_holds_the_other_leaves(hosts: Sequence[Mount], caches: Sequence[Path]) -> None:

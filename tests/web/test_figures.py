@@ -16,6 +16,7 @@ def test_spikes_around_changes() -> None:
     raster, psth = unit_figures(7, spikes, CHANGES)
     assert raster.is_points
     assert len(raster.x) == 9
+    assert raster.drawn["x_range"] == psth.drawn["x_range"] == (-0.5, 1.0)  # one time stands below the other
     assert list(raster.x) == sorted(one for one in raster.x if one is not None)
     assert set(raster.series[0].values) == {1.0, 2.0, 3.0}
     assert len(psth.x) == 75

@@ -1,5 +1,8 @@
 """Who may ask the page, and what a browser may do with its answers."""
 
+import re
+from importlib.resources import files
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -71,9 +74,32 @@ def test_a_page_is_a_part_of_no_other(visit: Visit) -> None:
     for site in ("same-site", "cross-site"):
         link = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
         assert visit.browser.get("/", headers=link).status_code == 200
-        for mode, dest in (("navigate", "iframe"), ("no-cors", "image"), ("no-cors", "script"), ("cors", "empty")):
+        parts = [("navigate", dest) for dest in ("iframe", "frame", "embed", "object")]
+        parts += [("no-cors", dest) for dest in ("empty", "image", "script", "style")]  # `empty`: also to prefetch
+        for mode, dest in (*parts, ("cors", "empty"), ("websocket", "empty")):
             part = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
             assert visit.browser.get("/", headers=part).status_code == 403
+
+
+def test_what_can_be_asked_for(visit: Visit) -> None:
+    """A POST examines, plans, fetches or pins, ends that, verifies, or deletes from the cache; all else shows."""
+    guard: Any = visit.browser.app
+    posts = [route.path for route in guard._app.routes if "POST" in route.methods]
+    assert sorted(posts) == ["/doctor", "/evict", "/jobs", "/jobs/{number}/end", "/plan", "/verify"]
+    assert {method for route in guard._app.routes for method in route.methods} == {"GET", "HEAD", "POST"}
+
+
+def test_what_changes_something_asks_first() -> None:
+    """Buttons that fetch, pin, end or delete ask first, those of a plan by the plan. Others leave all as it is."""
+    asking, others = [], []
+    for template in sorted((files("vbnfs.web") / "templates").iterdir(), key=lambda one: one.name):
+        for tag in re.findall(r"<[^<]*hx-post.*", template.read_text(encoding="utf-8")):
+            [address] = re.findall(r"""hx-post="{{ (?:root }}(\w+)|this_address\('(\w+)'\))""", tag)
+            (asking if "hx-confirm" in tag else others).append((template.name, "".join(address)))
+    assert asking == [("file.html", "jobs"), ("file.html", "jobs"), ("file.html", "evict"), ("jobs.html", "jobs")]
+    assert others == [
+        *(("file.html", "verify"), ("findings.html", "doctor"), ("plan.html", "jobs"), ("sessions.html", "plan"))
+    ]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.figures_example import figures
+from tests.figures_example import FAILURE, FILL, KERNEL, READER, figures
 from tests.waiting import until
 from tests.web.conftest import FINDINGS, Visit
 from vbnfs.errors import MountError
 from vbnfs.figures import Figures
 from vbnfs.host.mountinfo import MountEntry
-from vbnfs.web import machine_page
+from vbnfs.web import app, machine_page
 from vbnfs.web.examining import Examining, Finding
 from vbnfs.web.machine_page import Looks, MountRow, by_age, remedies
 
@@ -132,6 +132,31 @@ def test_the_cache_by_version(visit: Visit) -> None:
     visit.house.dataset.prefetch(["project_metadata/units.csv"], progress=False)
     rows = re.findall(r'<th scope="row">(0\.\d\.0)</th>.*?</meter> (\d+|-) %', visit.browser.get("/machine").text)
     assert [name for name, _ in rows] == ["0.5.0", "0.4.0"]
+
+
+def test_all_that_a_mount_says(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs with files and readers, hits, requests, what failed with what helps, what is brought; as text."""
+    evil = dataclasses.replace(READER, program="<b>python", file="<i>.nwb")
+    shown = figures(
+        metrics={"read_requests": 200, "fetched_reads": 25, "range_requests": 1_234},
+        readers=[evil, KERNEL],
+        failures=[FAILURE],
+        fills=[FILL],
+        server_problem="no answer; connect to the network",
+        metrics_address="127.0.0.1:9464",
+    )
+    monkeypatch.setattr(app, "list_mounts", lambda: [ENTRY])
+    monkeypatch.setattr(app, "is_ours", lambda entry: True)
+    monkeypatch.setattr(visit.house, "looks", Looks(lambda entry: shown))
+    text = visit.browser.get("/machine").text
+    for part in (
+        *("&lt;b&gt;python", "&lt;i&gt;.nwb", "MATLAB", ">4711<", ">4712<", ">kernel<", ">10.0 MiB<"),
+        *("87.5 %", ">1,234<", "a.nwb: offline (no answer); connect to the network", "3 times, last 12 min ago"),
+        *("20.0 MiB of 100.0 MiB, 12 of 44 files", "</code>: no answer; connect to the network"),
+        '<a href="http://127.0.0.1:9464/metrics">',
+    ):
+        assert part in text, part
+    assert "<b>python" not in text
 
 
 def test_the_page_of_a_machine_without_mounts(visit: Visit) -> None:

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import h11
 import pytest
 from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from tests.fakes.s3_server import FakeS3Server
@@ -26,6 +31,7 @@ from vbnfs.web.guard import PROOF, Guard, Keys
 from vbnfs.web.house import House
 from vbnfs.web.neighbours import is_stranger
 from vbnfs.web.rendering import Pages
+from vbnfs.web.views import in_a_thread
 
 NOBODY: Final = 65534
 MOST: Final = 32  # connections at a time; fewer than a real page has
@@ -95,6 +101,47 @@ def served(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> It
     house.close()
 
 
+def test_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serving ends though a connection is idle, and a view waits for what does not come."""
+    monkeypatch.setattr(serving, "_LAST_SECONDS", _PATIENCE_SECONDS)
+    waits, ending, release = (threading.Event() for _ in range(3))
+
+    def view(request: Request) -> Response:
+        waits.set()
+        release.wait(60)
+        return Response("late")
+
+    async def until() -> None:
+        await run_sync(ending.wait)
+
+    listening = serving.listen(0)
+    page = Starlette(routes=[Route("/", in_a_thread(view))])
+    thread = threading.Thread(target=serving.serve, args=(page, listening, until))
+    thread.start()
+    address = ("127.0.0.1", listening.port)
+    with socket.create_connection(address), socket.create_connection(address, timeout=60) as asking:
+        asking.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert waits.wait(60)
+        ending.set()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert statuses(asking) == []
+    release.set()
+
+
+def test_what_a_request_is() -> None:
+    """Its path is decoded once, and its query by who reads it."""
+    request = h11.Request(method="GET", target="/a%252e%C3%A9%ff?b=%41", headers=[("Host", "localhost")])
+    scope = http_connection.scope_of(request, ("127.0.0.1", 1), ("127.0.0.1", 2))
+    assert (scope["path"], scope["query_string"]) == ("/a%2eé\ufffd", b"b=%41")
+
+
+def test_it_listens_at_the_loopback_alone(served: Serving) -> None:
+    """At no other address of this machine is anything."""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", served.port), timeout=60)
+
+
 def test_who_is_let_in(served: Serving) -> None:
     """The cookie lets in, over a connection of the same user; nothing else is heard of the page."""
     close = "Connection: close\r\n"
@@ -106,12 +153,14 @@ def test_who_is_let_in(served: Serving) -> None:
 def test_a_program_of_another_user(served: Serving) -> None:
     """The cookie is worth nothing to it: the kernel says of which user the socket at the other end is."""
     before = os.geteuid()
-    os.seteuid(NOBODY)
+    os.seteuid(NOBODY)  # of all threads, also of the server's: a socket keeps the user who has made it
     try:
-        connection = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+        connection = socket.socket()
     finally:
         os.seteuid(before)
     with connection:
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", served.port))
         connection.sendall(served.request("Connection: close\r\n"))
         assert statuses(connection) == [403]
 

@@ -70,7 +70,7 @@ def test_sessions_come_when_their_tables_are_there(hasty: Visit) -> None:
 
 
 def test_what_cannot_be_read_is_said_and_asked_for_again(hasty: Visit, server: FakeS3Server) -> None:
-    """A page that waits gets the reason once; whoever looks again has it tried again."""
+    """A page that waits gets the reason once; a later look has it tried again."""
     server.behaviours.append(always(error(403, "AccessDenied")))
     until(lambda: hasty.browser.get("/sessions").status_code == 503)
     server.behaviours.clear()
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_said_and_asked_for_again(hasty: Visit, server: F
 
 
 def test_how_far_it_is() -> None:
-    """Bytes count as they come, those of other files do not; errors of the reading come out, time limits, too."""
+    """Bytes count as they come, those of other files do not; errors of the reading come out, a time limit's too."""
     gate, readings = threading.Event(), Readings(lambda size_bytes: 0.0)
     calls = list[str]()
 

@@ -86,6 +86,7 @@ class Dataset:
         patience = config.io_timeout_seconds / _USUAL_IO_TIMEOUT_SECONDS if isinstance(claims, HostClaims) else 1.0
         may_wait = not cache.is_local
         others = SharedFetches(claims, cache, may_wait=may_wait, metrics=self.metrics, patience=patience)
+        nursery.start_soon(others.show_pulse)
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
         proof, sinks = Proof(self.digests), Sinks(cache, evictor)

@@ -204,8 +204,19 @@ def _empty(above: Folder, name: str) -> None:
         above.unlink(name)
         return
     try:
+        if folder.is_shared:
+            _cut_short(folder)
         for file in (CHECKSUMS, DATA):
             with suppress(FileNotFoundError, IsADirectoryError):
                 folder.unlink(file)
     finally:
         folder.close()
+
+
+def _cut_short(folder: Folder) -> None:
+    """Have those who have a content open see that it is deleted, where its number of links does not say so.
+
+    NFS, and what FUSE makes of files, gives a file that is open and deleted another name until it is closed.
+    """
+    with suppress(OSError):
+        os.close(folder.open(CHECKSUMS, os.O_WRONLY | os.O_TRUNC | flags_of("NOFOLLOW", "NONBLOCK", "CLOEXEC")))

@@ -7,16 +7,16 @@ It does for a cache that several hosts use what claims.py does by locks for one 
 the same lanes. A stretch is claimed as a whole: links are made one by one, and a GET of 16 MiB would need 64.
 So a process waits for blocks that another one does not fetch, as long as that fetches some beside them.
 
-    claims-v1/<scope>/.pulse-<hash of a process's name>     an empty file; its time is when that claimed something
-                                                            last, or gave it back
+    claims-v1/<scope>/.pulse-<hash of a process's name>     an empty file, whose time that process renews twice a
+                                                            second while it has claimed something
 
-By that a process that waits knows whether the one that has claimed a stretch gets on, or hangs, or has died.
+By that a process that waits knows whether the one that has claimed a stretch is at work, or hangs, or has died. A
+process makes it before it claims anything: a host that has found none believes that for a minute (nfs(5), acdirmax).
 """
 
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ Pulse = tuple[str, float]  # the name of a process, and when it was seen last
 FORMAT: Final = "claims-v1"
 STRETCH: Final = 8  # blocks
 _PULSE: Final = ".pulse-"
-_PULSE_SECONDS: Final = 0.5  # between two
+PULSE_SECONDS: Final = 0.5  # between two
 _OLD_PULSE_SECONDS: Final = 3600.0
 _LOCKS: Final = 64  # of stretches: a request for one keeps few others waiting
 
@@ -71,7 +71,11 @@ class HostClaims:
         self._open: _OpenFolder | None = None  # kept, so that a claim is one request to the server
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._held: dict[tuple[str, int], _Held] = {}  # by content id and number of the stretch
-        self._pulsed = -_PULSE_SECONDS
+
+    @property
+    def are_held(self) -> bool:
+        """Whether this process has claimed anything now."""
+        return bool(self._held)
 
     def take(self, content_id: str, indices: range, *, lane: int = 0) -> list[int]:
         """Claim adjacent blocks. Returns those that no other process has claimed."""
@@ -86,14 +90,12 @@ class HostClaims:
         except OSError:  # a cache that can only be read, a file system without links, or the folder was deleted
             self._open = None
             return list(indices)
-        if taken:
-            self._show_pulse()
         return taken
 
     def pulse(self, content_id: str, index: int) -> Pulse | None:
         """Of the process that has claimed a block; None where the block is free by now, or that cannot be known.
 
-        When it is another one than before, that process gets on.
+        When it is another one than before, that process is at work.
         """
         with suppress(OSError):
             kept = self._opened()
@@ -104,7 +106,6 @@ class HostClaims:
 
     def drop(self, content_id: str, indices: range) -> None:
         """Give the claims on adjacent blocks back: they are on the disk, or will not come."""
-        self._show_pulse()
         for number, blocks in _stretches(indices):
             key = content_id, number
             with self._lock_of(key):
@@ -115,6 +116,11 @@ class HostClaims:
                 if not held.blocks:
                     del self._held[key]
                     self._remove(held.names)
+
+    def show_pulse(self) -> None:
+        """Show that this process is at work. It is no error where that cannot be shown."""
+        with suppress(OSError):
+            _renew_pulse(self._opened().folder)
 
     def _take(self, folder: Folder, content_id: str, number: int, blocks: range, lane: int) -> bool:
         """Raises `OSError`."""
@@ -138,21 +144,9 @@ class HostClaims:
             if kept is None:
                 with self._place.opened(make=True) as folder:
                     kept = self._open = _OpenFolder(folder.below("."))
+                _renew_pulse(kept.folder)
                 _sweep(kept.folder)
             return kept
-
-    def _show_pulse(self) -> None:
-        now = time.monotonic()
-        if now - self._pulsed < _PULSE_SECONDS:
-            return
-        self._pulsed = now
-        with suppress(OSError):
-            kept = self._opened()
-            descriptor = open_file(kept.folder, _pulse_of(name_of_this_process()), os.O_RDWR | os.O_CREAT)
-            try:
-                os.utime(descriptor)
-            finally:
-                os.close(descriptor)
 
     def _remove(self, names: list[str]) -> None:
         with suppress(OSError):
@@ -172,6 +166,15 @@ def _stretches(indices: range) -> Iterator[tuple[int, range]]:
 
 def _pulse_of(process: str) -> str:
     return _PULSE + hashlib.blake2b(process.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _renew_pulse(folder: Folder) -> None:
+    """Raises `OSError`."""
+    descriptor = open_file(folder, _pulse_of(name_of_this_process()), os.O_RDWR | os.O_CREAT)
+    try:
+        os.utime(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _time_of(folder: Folder, name: str) -> float:

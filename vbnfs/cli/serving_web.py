@@ -1,18 +1,34 @@
 """`vbnfs web`."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, config_of, log_to_terminal, settings
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]")
+
+
+def _checked(context: click.Context, parameter: click.Parameter, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Names as browsers send them: RFC 9110, 7.2."""
+    for host in hosts:
+        if _NAME.fullmatch(host) is None:
+            raise click.BadParameter(f"{host!r}: give a name alone, as hub.example.org; every port of it counts")
+    return hosts
 
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--port", type=click.IntRange(0, 65535), default=8791, show_default=True, help="0: any that is free.")
 @click.option("--open", "is_opened", is_flag=True, help="Open it in a browser.")
 @click.option(
-    "--allow", "hosts", multiple=True, metavar="HOST", help="A name by which it may be asked, as of a proxy."
+    "--allow",
+    "hosts",
+    multiple=True,
+    callback=_checked,
+    metavar="HOST",
+    help="A name by which it may be asked, as of a proxy.",
 )
 @click.option("--any-user", is_flag=True, help="Programs of other users may ask, as a proxy that is not yours.")
 @click.option("--address-file", type=Path, metavar="FILE", help="Write the address into a file rather than print it.")

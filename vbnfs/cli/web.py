@@ -1,18 +1,21 @@
 """`vbnfs web`: how the page is reached, and what is written about it."""
 
+import re
 import signal
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from vbnfs.cli.doctor import rows_without_fetching
-from vbnfs.config.environment import load_supervisor
+from vbnfs.config.environment import WEB_TOKEN, load_supervisor, web_token
 from vbnfs.config.settings import Config
 from vbnfs.daemon.systemd import SystemdNotifier
-from vbnfs.errors import WebError
+from vbnfs.errors import UsageError, WebError
 from vbnfs.host.atomic import output_file
 from vbnfs.host.runtime import make_runtime_directory
 
@@ -26,7 +29,8 @@ try:
 except ModuleNotFoundError as error:
     raise WebError(f"{error.name} is not installed: pip install 'vbnfs[web]'") from error
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_SAFE_TOKEN: Final = re.compile(r"[0-9A-Za-z]{32,128}")
 
 
 def run(
@@ -39,25 +43,39 @@ def run(
     any_user: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `WebError`."""
-    listening, keys = listen(port), Keys()
+    keys, listening = Keys(_given_token()), listen(port)
     address = f"{listening.address}?{TOKEN}={keys.token}"
-    if address_file is None:
-        print(f"The page is at {address}", flush=True)
-        print("Only who has this address gets in. Ctrl-C ends.", flush=True)
-    else:
-        _write(address_file, address)
-        print(f"The page is at {listening.address}; {address_file} lets you in.", flush=True)
-    house = House(config, examine=partial(rows_without_fetching, config))
-    page = make_app(house, Pages(proof=keys.proof, dataset=config.project))
-    app = Guard(page, keys, hosts=hosts)
-    try:
-        opened = partial(_open, listening, address) if is_opened else None
-        until = partial(_until_asked, listening, opened)
-        serve(app, listening, until, is_stranger=None if any_user else is_stranger)
-    finally:
-        house.close()
+    with ExitStack() as stack:
         if address_file is not None:
-            address_file.unlink(missing_ok=True)
+            _write(address_file, address)
+            stack.callback(address_file.unlink, missing_ok=True)
+        opened = None
+        if is_opened:
+            leads_here = make_runtime_directory() / f"web-{listening.port}.html"
+            stack.callback(leads_here.unlink, missing_ok=True)
+            opened = partial(_open, leads_here, address)
+        print(_announced(listening, address, address_file), flush=True)
+        house = stack.enter_context(closing(House(config, examine=partial(rows_without_fetching, config))))
+        page = make_app(house, Pages(proof=keys.proof, dataset=config.project))
+        until = partial(_until_asked, listening, opened)
+        serve(Guard(page, keys, hosts=hosts), listening, until, is_stranger=None if any_user else is_stranger)
+
+
+def _announced(listening: Listening, address: str, address_file: Path | None) -> str:
+    """What is said of the address. The token is a secret: it is said only if nothing else has it."""
+    if address_file is not None:
+        return f"The page is at {listening.address}; {address_file} lets you in."
+    if web_token() is not None:
+        return f"The page is at {listening.address}; the token in {WEB_TOKEN} lets in."
+    return f"The page is at {address}\nOnly who has this address gets in. Ctrl-C ends."
+
+
+def _given_token() -> str | None:
+    """The token that another program has chosen. Raises `UsageError` for one that could be guessed."""
+    given = web_token()
+    if given is not None and _SAFE_TOKEN.fullmatch(given) is None:
+        raise UsageError(f"{WEB_TOKEN}: give 32 letters or digits at least, as 'openssl rand -hex 32' makes them")
+    return given
 
 
 async def _until_asked(listening: Listening, opened: Callable[[], None] | None) -> None:
@@ -72,9 +90,8 @@ async def _until_asked(listening: Listening, opened: Callable[[], None] | None) 
                 nursery.cancel_scope.cancel()
 
 
-def _open(listening: Listening, address: str) -> None:
+def _open(place: Path, address: str) -> None:
     """Have a browser open it. Its command line, which every user can read, names a file instead of the token."""
-    place = make_runtime_directory() / f"web-{listening.port}.html"
     _write(place, address)
     webbrowser.open(place.as_uri())
 

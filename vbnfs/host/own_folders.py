@@ -48,6 +48,18 @@ def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> Folde
     if not HAS_DESCRIPTORS:
         return _opened_by_path(path.absolute(), make=make)
     try:
+        return _opened(path, make=make, owners=owners)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        # Another host has deleted it, and this one has just found out. Opening the path has the kernel look again.
+        with suppress(OSError):
+            os.close(os.open(path, FOLDER))
+        return _opened(path, make=make, owners=owners)
+
+
+def _opened(path: Path, *, make: bool, owners: Set[int]) -> Folder:
+    try:
         here = _descend(path.absolute(), make=make, owners=owners)
     except PermissionError as error:
         raise (_kept_out(path) if _may_be_squashed(path) else error) from error

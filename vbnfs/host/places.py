@@ -69,7 +69,8 @@ class Place:
     def opened(self, *, make: bool = False) -> Iterator[Folder]:
         """The folder, open for as long as it is entered; `make`: what is not there is made."""
         held = self._anchor.held(make=make)  # kept from being closed meanwhile
-        here = held.folder
+        # NFS goes by what it knows of an open folder for a minute, and asks when one is opened (close-to-open).
+        here = held.folder.below(".") if held.folder.is_shared else held.folder
         try:
             for part in self._parts:
                 below = open_folder(part, here, make=make, owners=self.owners)

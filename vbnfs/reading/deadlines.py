@@ -19,8 +19,10 @@ from typing import Final
 
 import trio
 
-STEP_BYTES: Final = 64 << 10
+from vbnfs.blocks import BLOCK_BYTES
+
 MORE: Final = 10
+STEP_BYTES: Final = BLOCK_BYTES // 16  # at half of that a block takes longer than all of the time
 
 
 @dataclass(eq=False, slots=True)

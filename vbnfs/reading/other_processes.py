@@ -9,14 +9,14 @@ it is not waited for any more.
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.cache.host_claims import HostClaims, Pulse
+from vbnfs.cache.host_claims import PULSE_SECONDS, HostClaims, Pulse
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -24,9 +24,10 @@ from vbnfs.reading.planner import plan_gets
 
 _PATIENCE_SECONDS: Final = 2.0  # then one of the processes that wait fetches as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
-_HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to get on
+_HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to be at work
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
+_LOOKS: Final = 4  # at a pulse, until patience ends
 _GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
 
 
@@ -36,6 +37,17 @@ class Round:
 
     found: dict[int, bytes]
     runs: tuple[range, ...]
+
+
+@dataclass(slots=True)
+class _Wait:
+    """For a process that has claimed blocks; seconds."""
+
+    began: float = field(default_factory=trio.current_time)
+    patience: float = 0.0  # so much of it was needed since the process was seen to be at work
+    next_seconds: float = _FIRST_WAIT_SECONDS
+    looks_at: float = 0.0  # with so much patience needed, its pulse is looked at
+    seen: Pulse | None = None
 
 
 class SharedFetches:
@@ -59,6 +71,7 @@ class SharedFetches:
         self._metrics = metrics
         self._may_wait = may_wait
         self._patience = patience
+        self._silent: dict[str, float] = {}  # processes that were waited for too long, and when they were seen last
         self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
 
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
@@ -71,25 +84,57 @@ class SharedFetches:
             self._claims.take(content.content_id, indices)
             yield Round({}, (indices,))
             return
-        began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
-        first, left = began, list(indices)
-        seen: Pulse | None = None
+        left, wait = list(indices), _Wait()
         while left:
-            waited = (trio.current_time() - began) / self._patience
-            is_early = began - first < _HOSTS_SECONDS * self._patience
-            if waited > _PATIENCE_SECONDS and is_early and (now := await self._pulse(content, left[0])) != seen:
-                seen, began, waited = now, trio.current_time(), 0.0
-            taken = await self._take(content, left, waited)
+            taken = await self._take(content, left, wait.patience / self._patience)
             if taken:
                 left = [index for index in left if index not in taken]
-                # A process that brings one block after the other is not slow, however many there are.
-                began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
-                first = began
+                wait = _Wait()  # a process that brings one block after the other is not slow, however many there are
                 yield await self._round(content, taken)
+            if left and (found := await self._come_meanwhile(content, left)):
+                left = [index for index in left if index not in found]
+                yield Round(found, ())
             if left:
-                seen = seen or await self._pulse(content, left[0])
-                await trio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                await self._wait(content, left[0], wait)
+
+    async def _wait(self, content: Content, index: int, wait: "_Wait") -> None:
+        """Sleep, between two looks at what another process has claimed."""
+        await trio.sleep(wait.next_seconds)
+        # Not what the disk took to answer: where it keeps this process waiting, it may others.
+        wait.patience += wait.next_seconds
+        wait.next_seconds = min(2 * wait.next_seconds, _LONGEST_WAIT_SECONDS)
+        if isinstance(self._claims, HostClaims) and wait.patience >= wait.looks_at:
+            self._note(await self._pulse(content, index), wait)
+            wait.looks_at = wait.patience + _PATIENCE_SECONDS / _LOOKS
+
+    def _note(self, pulse: Pulse | None, wait: "_Wait") -> None:
+        """A pulse that changes is of a process at work. One that was given up before is not waited for again."""
+        if pulse is None:
+            return
+        name, at = pulse
+        most = _PATIENCE_SECONDS * self._patience
+        if self._silent.get(name) == at:
+            wait.patience = max(wait.patience, most + _LONGEST_WAIT_SECONDS)
+        elif pulse != wait.seen:
+            wait.seen = pulse
+            if trio.current_time() - wait.began < _HOSTS_SECONDS * self._patience:
+                wait.patience = 0.0
+        elif wait.patience > most:
+            self._silent[name] = at
+
+    async def show_pulse(self) -> None:
+        """Show the processes of other hosts that this one is at work, as long as it has claimed something.
+
+        One task runs this. So a process whose event loop hangs shows nothing, nor does one whose disk does.
+        """
+        claims = self._claims
+        if not isinstance(claims, HostClaims):
+            return
+        while True:
+            if claims.are_held:
+                with suppress(RuntimeError):  # no thread to be had
+                    await trio.to_thread.run_sync(claims.show_pulse, abandon_on_cancel=True)
+            await trio.sleep(PULSE_SECONDS)
 
     def drop(self, content: Content, indices: Sequence[int]) -> None:
         """Give claims back. To be called from a thread, where locks may wait."""
@@ -165,6 +210,14 @@ class SharedFetches:
         found = await trio.to_thread.run_sync(self._take_over, content, taken, abandon_on_cancel=True)
         self._metrics.shared_blocks += len(found)
         return Round(found, tuple(plan_gets([index for index in taken if index not in found])))
+
+    async def _come_meanwhile(self, content: Content, left: list[int]) -> dict[int, bytes]:
+        """What another host has stored by now of blocks that are claimed: it may have claimed others beside them."""
+        if not isinstance(self._claims, HostClaims):
+            return {}
+        found = await trio.to_thread.run_sync(self._on_disk, content, left, abandon_on_cancel=True)
+        self._metrics.shared_blocks += len(found)
+        return found
 
     def _take_over(self, content: Content, indices: list[int]) -> dict[int, bytes]:
         found = self._on_disk(content, indices)

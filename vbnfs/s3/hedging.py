@@ -87,8 +87,9 @@ class _Lately:
 class HedgingClient(WrapperClient):
     """Asks `inner` a second time for a range that stalls; everything else is passed on.
 
-    `on_stall` is called when one does, also where it is not asked for again, and `on_crowd` where many do while
-    others get on. `most` is how many GETs there may be at a time; where there are, one that stalls is replaced.
+    `on_stall` is called when one does, also where it is not asked for again, and `on_crowd`, with how many do, where
+    that is many and others get on. `most` is how many GETs there may be at a time; where there are, one that stalls
+    is replaced.
 
     A GET of which no byte comes for `silence_seconds` fails with `SilenceError`. Where others bring some, it waits
     for them on a full line, and has `crowded_seconds`. `sends_probes`: also while nothing comes at all, it is found
@@ -101,7 +102,7 @@ class HedgingClient(WrapperClient):
         *,
         metrics: Metrics,
         on_stall: Callable[[], None] = lambda: None,
-        on_crowd: Callable[[], None] = lambda: None,
+        on_crowd: Callable[[int], None] = lambda stalled: None,
         most: float = math.inf,
         silence_seconds: float = math.inf,
         crowded_seconds: float = 0.0,
@@ -132,7 +133,7 @@ class HedgingClient(WrapperClient):
         """A GET has stalled, and could be asked for once more: whether to do so."""
         self._on_stall()
         if self._lately.is_crowded:
-            self._on_crowd()
+            self._on_crowd(self._lately.stalled)
         if not may_ask or not self._lately.budget.has_one:
             return False
         self._lately.budget = self._lately.budget.after_hedge()
@@ -305,14 +306,14 @@ class _Race:
         """When it is stalled, or has stalled for as long again."""
         step = max(self._step_began, self._judged_at) + self._timer.seconds
         silent = max(self._heard_at, self._judged_at) + self._timer.silent_seconds
-        return min(step, silent, self._next_chance())
+        return min(step, silent, self._next_chance(), self._replaced_at())
 
     def _next_chance(self) -> float:
         seconds = self._patience.silent_seconds
-        return min(
-            next_chance(self._heard_at, self._judged_at, seconds),
-            slow_chance(self._step_began, self._judged_at, seconds),
-        )
+        return next_chance(self._heard_at, self._judged_at, seconds)
+
+    def _replaced_at(self) -> float:
+        return slow_chance(self._step_began, self._judged_at, self._patience.silent_seconds)
 
     def _gives_up_at(self) -> float:
         """When it has brought nothing for too long; never while the receiver takes its time."""
@@ -333,11 +334,13 @@ class _Race:
             self._judged_at = now
             self._ask_once_more(nursery)
         elif now >= self._due_at():
-            is_last_chance = now >= self._next_chance()
+            is_last_chance, is_replaced = now >= self._next_chance(), now >= self._replaced_at()
             self._judged_at = now
             self._set_stalled(is_stalled=True)
             if self._on_stall(self._may_ask_once_more(now)) or is_last_chance:
                 self._ask_once_more(nursery)
+            elif is_replaced:
+                self._ask_once_more(nursery, replaces=True)
         elif now >= self._probe_at():
             self._lately.silence = self._lately.silence.after_probe(now)
             nursery.start_soon(self._probe)
@@ -352,9 +355,9 @@ class _Race:
             return True
         return now - self._runners[0].began >= self._timer.silent_seconds * 2.0**self._replaced
 
-    def _ask_once_more(self, nursery: trio.Nursery) -> None:
-        """On a new connection, and on no more than two at a time, or one where there is no room."""
-        has_room = len(self._runners) == 1 and self._lately.under_way < self._lately.most
+    def _ask_once_more(self, nursery: trio.Nursery, *, replaces: bool = False) -> None:
+        """On a new connection; on two at a time at the most, on one where there is no room, or it `replaces` one."""
+        has_room = not replaces and len(self._runners) == 1 and self._lately.under_way < self._lately.most
         replaced = None if has_room else self._runners.pop(0)
         if replaced is not None:
             self._replaced += 1

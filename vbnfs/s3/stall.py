@@ -73,7 +73,10 @@ def next_chance(heard_at: float, judged_at: float, silence_seconds: float) -> fl
 
 
 def slow_chance(step_began: float, judged_at: float, silence_seconds: float) -> float:
-    """The same for a GET of which some bytes come, and no step: another connection may do better on a full line."""
+    """When a GET of which some bytes come, and no step, leaves its connection for a new one, whatever was saved.
+
+    It brings no byte twice for that; on a full line another connection may do better.
+    """
     at = step_began + silence_seconds
     return at if judged_at < at else math.inf
 

@@ -1,5 +1,6 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -13,8 +14,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
+from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.web.area_views import AreaViews
 from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
@@ -27,6 +30,7 @@ from vbnfs.web.versions_page import VersionRow, version_rows
 from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
+_JOB: Final = re.compile(r"[0-9]{1,18}")
 _HOW_FAR: Final = {"HX-Retarget": "#how-far", "HX-Reswap": "outerHTML"}  # where a part of reading.html goes
 
 
@@ -39,10 +43,11 @@ class Page:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All addresses but those of files: see `FileViews`."""
+        """All addresses but those of files and areas: see `FileViews`, `AreaViews`."""
         return [
             Route("/", in_a_thread(self.versions)),
             Route("/sessions", in_a_thread(self.sessions)),
+            Route("/notes", in_a_thread(self.notes)),
             Route("/changes", in_a_thread(self.changes)),
             Route("/machine", in_a_thread(self.machine)),
             Route("/doctor", in_a_thread(self.findings)),
@@ -50,7 +55,7 @@ class Page:
             Route("/plan", in_a_thread(self.plan), methods=["POST"]),
             Route("/jobs", in_a_thread(self.jobs)),
             Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
-            Route("/jobs/{number:int}/end", in_a_thread(self.end), methods=["POST"]),
+            Route("/jobs/{number}/end", in_a_thread(self.end), methods=["POST"]),
             Route("/static/{name:path}", in_a_thread(_static)),
         ]
 
@@ -72,20 +77,33 @@ class Page:
         """Sessions, by what an address asks for."""
         asked = asked_of(request.query_params.multi_items())
         name, table = self._house.table(asked.version, "sessions")
+        found = find(table, asked, name=name)
+        whole_ids = [row.session_id for row in found.rows if row.whole_bytes]
+        manifest = self._house.versions.manifest(asked.version)
         return self._pages.answer(
             request,
             "sessions.html",
             asked=asked,
-            found=find(table, asked, name=name),
-            all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
+            found=found,
+            verified=verified_sessions(self._house.versions, manifest, whole_ids),
+            all_versions=self._all_versions(),
         )
+
+    def notes(self, request: Request) -> Response:
+        """The bucket's release notes; nothing where there are none."""
+        return self._pages.part(request, "notes.html", notes=self._house.notes.text())
 
     def changes(self, request: Request) -> Response:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
         given = request.query_params
         is_read = given.get("tables") == "yes"
         report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
-        return self._pages.answer(request, "changes.html", report=report, is_read=is_read)
+        names = self._all_versions()
+        return self._pages.answer(request, "changes.html", report=report, is_read=is_read, all_versions=names)
+
+    def _all_versions(self) -> Sequence[str]:
+        """Their names, the newest first."""
+        return [str(one) for one in self._house.versions.release.versions][::-1]
 
     def machine(self, request: Request) -> Response:
         """Mounts, their readers and rates, the cache, pins."""
@@ -130,7 +148,10 @@ class Page:
 
     def end(self, request: Request) -> Response:
         """Have a job end."""
-        self._house.jobs.end(request.path_params["number"])
+        number = request.path_params["number"]
+        if _JOB.fullmatch(number) is None:
+            raise HTTPException(404, "There is no such job.")
+        self._house.jobs.end(int(number))
         return self.jobs(request)
 
     async def reading(self, request: Request, error: Exception) -> Response:
@@ -147,14 +168,25 @@ class Page:
         assert isinstance(error, VbnfsError)
         return self._pages.answer(request, "failed.html", 503, message=str(error), remedy=error.remedy)
 
+    async def defect(self, request: Request, error: Exception) -> Response:
+        """What is shown where a view has a defect. The server logs it."""
+        message = f"This is a defect of vbnfs ({type(error).__name__}): please report it."
+        remedy = "What 'vbnfs web' has written where it runs says more."
+        return self._pages.answer(request, "failed.html", 500, message=message, remedy=remedy)
+
 
 def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
-        routes=[*page.routes, *FileViews(house, pages).routes],
-        middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
-        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed, StillReadingError: page.reading},
+        routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
+        middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES, compresslevel=1)],
+        exception_handlers={
+            VbnfsError: page.failed,
+            HTTPException: page.failed,
+            StillReadingError: page.reading,
+            Exception: page.defect,
+        },
     )
 
 

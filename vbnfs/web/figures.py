@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 BEFORE_SECONDS: Final = 0.5  # a change
 AFTER_SECONDS: Final = 1.0
+_AROUND: Final = (-BEFORE_SECONDS, AFTER_SECONDS)  # of raster and rate, so that one time stands below the other
 _BIN_SECONDS: Final = 0.02
 _MOST_POINTS: Final = 6_000  # of a raster
 _MOST_BINS: Final = 1_000  # of a long recording
@@ -31,7 +32,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What is drawn. `words` say what it shows; `is_points`: points, else lines."""
+    """What is drawn. `words` say what it shows; `is_points`: points, else lines; `x_range`: at first; None: all."""
 
     title: str
     x_label: str
@@ -40,6 +41,7 @@ class Figure:
     series: Sequence[Series]
     words: str
     is_points: bool = False
+    x_range: tuple[float, float] | None = None
 
     @property
     def drawn(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class Figure:
             "x_label": self.x_label,
             "y_label": self.y_label,
             "is_points": self.is_points,
+            "x_range": self.x_range,
         }
 
     @property
@@ -77,7 +80,8 @@ def unit_figures(unit: int, spikes: Floats, changes: Floats) -> list[Figure]:
         f" {rates[peak]:.1f}, at {1000 * middles[peak]:+.0f} ms."
     )
     time = "Time from the change (s)"
-    psth = Figure("Rate", time, "Spikes a second", rounded(middles), [Series("Rate", rounded(rates, 2))], words)
+    series = [Series("Rate", rounded(rates, 2))]
+    psth = Figure("Rate", time, "Spikes a second", rounded(middles), series, words, x_range=_AROUND)
     return [_raster(relative, trials, time), psth]
 
 
@@ -98,7 +102,7 @@ def _raster(relative: Floats, trials: npt.NDArray[np.int64], time: str) -> Figur
     shown = f" One change in {step} is shown." if step > 1 else ""
     words = f"{len(relative):,} spikes, a row for each change.{shown}"
     series = [Series("Change", [float(one) + 1 for one in trials[order]])]
-    return Figure("Spikes", time, "Change", rounded(relative[order]), series, words, is_points=True)
+    return Figure("Spikes", time, "Change", rounded(relative[order]), series, words, is_points=True, x_range=_AROUND)
 
 
 def _rate_over_time(unit: int, spikes: Floats) -> Figure:

@@ -51,11 +51,11 @@ _FIELDS: Final = {
 
 
 class Keys:
-    """The secrets of a process that serves: each is as good as 256 random bits."""
+    """The secrets of a process that serves: each is as good as 256 random bits, but for a token that is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str | None = None) -> None:
         self._secret = secrets.token_bytes(32)
-        self.token: Final = self._of("token")
+        self.token: Final = token or self._of("token")
         self.cookie: Final = self._of("cookie")
         self.proof: Final = self._of("proof")
         # Pages of one host on several ports have their cookies in common: each has a name of its own.
@@ -77,9 +77,6 @@ class Guard:
         """As ASGI 3 has it. Only HTTP is spoken."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close"})
             return
 
         async def send_guarded(message: Message) -> None:

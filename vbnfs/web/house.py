@@ -39,6 +39,7 @@ from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.page_tables import PageTables
 from vbnfs.web.picked import AREAS, Picked, files_of
 from vbnfs.web.readings import Patience, Readings, usual_patience
+from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.sessions_page import Asked, find
 from vbnfs.web.versions_page import KnownKinds
 
@@ -64,6 +65,7 @@ class House:
         self.looks: Final = Looks(ask_figures)
         self.kinds: Final = KnownKinds()
         self.examining: Final = Examining(examine)
+        self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
         self.tables: Final = PageTables(self.connection, Readings(patience))
         self._ask = ask
 

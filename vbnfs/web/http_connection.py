@@ -34,8 +34,8 @@ Waiting = Callable[[], AbstractContextManager[object]]
 class HttpConnection:
     """A connection of which each request is answered by `app`.
 
-    A head is waited for within `waiting()`, which may end the wait: then the connection ends. Raises `OSError` for a
-    client that is gone.
+    A client is waited for within `waiting()`, which may end the wait: then the connection ends. Raises `OSError` for
+    one that is gone.
     """
 
     def __init__(self, app: ASGIApp, stream: trio.SocketStream, waiting: Waiting) -> None:
@@ -152,7 +152,7 @@ class HttpConnection:
 
     async def _linger(self) -> None:
         """Close once the client has: bytes that are unread then would take the answer away (RFC 9112, 9.6)."""
-        with suppress(OSError, trio.BusyResourceError), trio.move_on_after(_LINGER_SECONDS):
+        with self._waiting(), suppress(OSError), trio.move_on_after(_LINGER_SECONDS):
             await self._stream.send_eof()
             unread = _MOST_UNREAD_BYTES
             while unread > 0 and (piece := await self._stream.receive_some(_PIECE_BYTES)):

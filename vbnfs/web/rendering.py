@@ -23,6 +23,7 @@ from vbnfs.web.static_files import static_address
 
 _OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
 
+_HEADINGS: Final = {"structure_acronyms": "Areas (structure acronyms)"}  # where a column's name is no word of people
 _READING: Final = "reading"  # the id of what asks again, in reading.html
 
 
@@ -128,7 +129,7 @@ def clock(seconds: float) -> str:
 
 def words(name: str) -> str:
     """A column's name as a heading: `experience_level` as Experience level."""
-    text = name.replace("_", " ")
+    text = _HEADINGS.get(name) or name.replace("_", " ")
     return text[:1].upper() + text[1:]
 
 

@@ -7,7 +7,7 @@ that one alone.
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -99,7 +99,7 @@ class _Places:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While a connection waits for a request: it ends if that takes too long, or another one needs its place."""
+        """While a connection waits for its client: it ends if that takes too long, or another one needs its place."""
         with trio.move_on_after(_IDLE_SECONDS) as scope:
             if self._is_ending or self._free.statistics().tasks_waiting:
                 scope.cancel()
@@ -118,13 +118,7 @@ async def _serve(
     async def answer(stream: trio.SocketStream) -> None:
         try:
             async with stream:
-                with suppress(OSError, trio.BrokenResourceError):  # the client is gone
-                    if is_stranger is not None and await trio.to_thread.run_sync(is_stranger, *_ends_of(stream)):
-                        await _refuse(stream, places)
-                    else:
-                        await HttpConnection(app, stream, places.waiting).run()
-        except Exception:
-            log.exception("a connection has ended with a defect")
+                await _answer(app, stream, places, is_stranger)
         finally:
             places.leave()
 
@@ -135,6 +129,18 @@ async def _serve(
             accepting.cancel_scope.cancel()
         places.end()
         answering.cancel_scope.deadline = trio.current_time() + _LAST_SECONDS
+
+
+async def _answer(app: ASGIApp, stream: trio.SocketStream, places: _Places, is_stranger: IsStranger | None) -> None:
+    try:
+        if is_stranger is not None and await trio.to_thread.run_sync(is_stranger, *_ends_of(stream)):
+            await _refuse(stream, places)
+        else:
+            await HttpConnection(app, stream, places.waiting).run()
+    except (OSError, trio.BrokenResourceError):  # the client is gone
+        return
+    except Exception:
+        log.exception("a connection has ended with a defect")
 
 
 async def _accept(

@@ -260,7 +260,7 @@ def test_a_user_s_page(guest: Guest, server: FakeS3Server) -> None:
     fetch = "import sys, urllib.request as r; print(r.build_opener(r.HTTPCookieProcessor()).open(sys.argv[1]).status)"
     assert guest.output(sys.executable, "-c", fetch, address, user=USER) == "200\n"
     assert guest.run(sys.executable, "-c", fetch, address).stdout == "200\n"  # root
-    assert "403" in guest.run(sys.executable, "-c", fetch, address, user="nobody").stderr
+    assert "403" in guest.run(sys.executable, "-c", fetch, address, user="www-data").stderr
     assert address.partition("=")[2] not in guest.output("journalctl", "--no-pager")
     guest.output(*manager, "stop", "vbnfs-web", user=USER)
     assert guest.run("test", "-e", written).returncode != 0

@@ -21,6 +21,7 @@ function draw(place, figure) {
     series: [{ label: figure.x_label }, ...lines],
   };
   const plot = new uPlot(options, [figure.x, ...figure.series.map((one) => one.values)], place);
+  if (figure.x_range) plot.setScale("x", { min: figure.x_range[0], max: figure.x_range[1] });
   new ResizeObserver(() => plot.setSize(size(place))).observe(place);
 }
 
