@@ -60,12 +60,12 @@ class Gate:
 
 GATES = (
     Gate("/", 100, 12_000, 3_000),
-    Gate("/sessions", 200, 110_000, 11_000),
-    Gate("/sessions?words=sst+novel", 200, 60_000, 8_000),
-    Gate("/sessions?f.experience_level='Novel'&f.structure_acronyms='VISp'", 200, 90_000, 10_000),
-    Gate("/sessions?query=unit_count>2000&sort=-unit_count&page=2", 200, 80_000, 9_000),
-    Gate(f"/{CHANGES}", 350, 130_000, 8_000),
-    Gate(f"/{WITH_TABLES}", 350, 130_000, 8_000),
+    Gate("/sessions", 300, 130_000, 13_000),
+    Gate("/sessions?words=sst+novel", 300, 60_000, 8_000),
+    Gate("/sessions?f.experience_level='Novel'&f.structure_acronyms='VISp'", 300, 90_000, 10_000),
+    Gate("/sessions?query=unit_count>2000&sort=-unit_count&page=2", 300, 80_000, 9_000),
+    Gate(f"/{CHANGES}", 450, 130_000, 8_000),
+    Gate(f"/{WITH_TABLES}", 450, 130_000, 8_000),
     Gate("/files?version=0.5.0", 150, 6_000, 2_500),
     Gate("/files?folder=behavior_only_sessions&page=17", 150, 40_000, 5_000),
     Gate("/files?folder=behavior_ecephys_sessions", 150, 80_000, 8_000),
@@ -78,11 +78,13 @@ GATES = (
     Gate(f"/look/v0.5.0/{SESSION_PATH}?look=waveform", 200, 30_000, 8_000),
     Gate(f"/look/v0.5.0/{SESSION_PATH}?look=running", 200, 40_000, 14_000),
     Gate(f"/look/v0.5.0/{LFP_PATH}?look=lfp", 200, 250_000, 60_000),
+    Gate("/areas?read=yes", 500, 40_000, 6_000),
+    Gate("/areas?read=yes&f.experience_level='Novel'&u.quality='good'&units=snr>50", 600, 40_000, 6_000),
     Gate("/machine", 200, 10_000, 4_000),
     Gate("/doctor", 50, 4_000, 1_500),
     Gate("/jobs", 50, 2_000, 1_000),
-    Gate("/plan", 600, 4_000, 2_000, (("all", "1"), ("lfp", "yes"))),
-    Gate("/plan?f.structure_acronyms='VISp'", 600, 4_000, 2_000, (("all", "1"), ("lfp", "areas"))),
+    Gate("/plan", 700, 4_000, 2_000, (("all", "1"), ("lfp", "yes"))),
+    Gate("/plan?f.structure_acronyms='VISp'", 700, 4_000, 2_000, (("all", "1"), ("lfp", "areas"))),
 )
 
 
