@@ -149,8 +149,9 @@ def test_the_machine_without_its_dataset(tmp_path: Path) -> None:
         inside = Guard(make_app(house, Pages(proof=keys.proof, dataset=config.project)), keys)
         with TestClient(inside, base_url=ADDRESS) as browser:
             browser.get("/", params={TOKEN: keys.token})
-            answer = browser.get("/machine")
+            answer, first = browser.get("/machine"), browser.get("/")
     assert answer.status_code == 200
+    assert "<p>leave --offline out</p>" in first.text  # as the command has it
     assert "nothing is kept of the dataset" in answer.text
     assert str(tmp_path) in answer.text
     assert "Examine this machine<" in answer.text

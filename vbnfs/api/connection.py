@@ -6,7 +6,7 @@ the dataset itself.
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ from vbnfs.host.forking import LockOfProcess
 from vbnfs.logs import log_by_python
 
 Result = TypeVar("Result")
+Messages = Callable[[], AbstractContextManager[None]]
 
 CLOSED: Final = "the dataset was closed by another thread while this one used it"
 
@@ -56,9 +57,13 @@ class Connection:
     """The one way from the functions of this package to the event loop. Thread-safe.
 
     `given` are the settings that the program has given itself, as text by name; `config` is all that holds.
+    `messages`, entered, gives errors the words of those who read them: Python programs' users, unless said otherwise.
     """
 
-    def __init__(self, config: Config, given: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Config, given: Mapping[str, str] | None = None, *, messages: Messages = python_messages
+    ) -> None:
+        self._messages: Final = messages
         self.config: Final = config
         self.given: Final = dict(given or {})
         self._lock = LockOfProcess()
@@ -80,7 +85,7 @@ class Connection:
         """
         parts = self._parts()
         try:
-            with python_messages():
+            with self._messages():
                 return parts.run_showing(show, work, parts.value, *arguments)
         except Exception as error:
             if self._open is None or self._open[2] is not parts:
@@ -112,7 +117,7 @@ class Connection:
         return found[2]
 
     def _opened_here(self) -> tuple[int, ExitStack, Opened[Parts]]:
-        with self._lock(), python_messages():
+        with self._lock(), self._messages():
             if self._open is None or self._open[0] != os.getpid():
                 log_by_python()
                 stack = ExitStack()

@@ -6,6 +6,7 @@ API has. Values that never change are kept; what the cache has of them is looked
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +60,7 @@ class House:
     def __init__(
         self, config: Config, *, examine: Examine, ask: AskStatus = _ask, patience: Patience = usual_patience
     ) -> None:
-        self.connection: Final = Connection(config)
+        self.connection: Final = Connection(config, messages=nullcontext)  # options are as in the command
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)

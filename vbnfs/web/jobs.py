@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vbnfs.api.progress import Progress
-from vbnfs.errors import VbnfsError
+from vbnfs.errors import VbnfsError, with_remedy
 
 _MOST_ENDED: Final = 20  # that are shown
 
@@ -110,7 +110,9 @@ class Jobs:
             outcome, is_failed = work(report), False
         except _EndedError:
             outcome, is_failed = "ended by you; what had come stays", False
-        except (VbnfsError, OSError, ValueError) as error:
+        except VbnfsError as error:
+            outcome, is_failed = with_remedy(error), True
+        except (OSError, ValueError) as error:
             outcome, is_failed = str(error), True
         except Exception as error:  # else it would seem to run as long as the page is served
             outcome, is_failed = f"a defect of vbnfs ({type(error).__name__}: {error}); please report it", True
