@@ -29,7 +29,8 @@ def main(out: Path, is_to_keep: bool) -> None:
     with TemporaryDirectory(prefix="vbnfs-docs-") as name:
         pictures = _PICTURES if is_to_keep else Path(name) / "pictures"
         draw(pictures, Path(name))
-        if is_to_keep:
+        if is_to_keep:  # the site takes those of docs/pictures: drawing them needs a browser
+            draw_pages(pictures, Path(name) / "pages")
             click.echo(pictures)
             return
         try:
@@ -48,6 +49,15 @@ def draw(pictures: Path, work: Path) -> None:
     pictures.mkdir(exist_ok=True)
     others = {file: text.encode() for file, text in drawn(performance, at_scale).items()}
     for file, content in {**others, **mounted}.items():
+        (pictures / file).write_bytes(content)
+
+
+def draw_pages(pictures: Path, work: Path) -> None:
+    """Draw those that a browser draws into the folder `pictures`; `work` is a folder to make and to work in."""
+    from docsite.page_pictures import drawn_in_a_browser  # noqa: PLC0415 - imports what only the tests need
+
+    work.mkdir()
+    for file, content in drawn_in_a_browser(work).items():
         (pictures / file).write_bytes(content)
 
 

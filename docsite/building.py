@@ -17,7 +17,7 @@ from docsite.pages import page_of, target_of, title_of
 
 ROOT: Final = Path(__file__).parents[1]
 _NOTEBOOKS: Final = f"notebooks/*{SUFFIX}"
-_COPIED: Final = ("*.png", "*.json", "pictures/*.svg", _NOTEBOOKS)
+_COPIED: Final = ("*.png", "*.json", "pictures/*.svg", "pictures/*.png", _NOTEBOOKS)
 _SHIM: Final = "worker-in-a-frame.js"
 # The generator's pages load this from unpkg.com where they are read from a disk. Ours stands in for it.
 _SHIM_ELSEWHERE: Final = re.compile(r'(<script src=")https://unpkg\.com/iframe-worker/shim"')

@@ -66,8 +66,20 @@ def _reading(session: Path) -> Iterator[None]:
 
 @contextmanager
 def _mounted(folder: Path) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    mountpoint, settings = folder / "vbn", folder / "vbnfs.toml"
-    release = make_release(folder / "release", scale=_SCALE)
+    mountpoint = folder / "vbn"
+    with release_served(folder, _SCALE) as variables:
+        _vbnfs("mount", str(mountpoint), env=variables)
+        try:
+            yield mountpoint, variables
+        finally:
+            _vbnfs("umount", str(mountpoint), env=variables)
+
+
+@contextmanager
+def release_served(folder: Path, scale: ReleaseScale) -> Iterator[Mapping[str, str]]:
+    """A server of a release that is made in `folder`; the variables by which vbnfs finds it."""
+    settings = folder / "vbnfs.toml"
+    release = make_release(folder / "release", scale=scale)
     with SeaweedServer(folder / "s3") as server:
         server.make_bucket(BUCKET)
         upload(release, server.client())
@@ -75,12 +87,7 @@ def _mounted(folder: Path) -> Iterator[tuple[Path, Mapping[str, str]]]:
             f'endpoint_url = "{server.endpoint_url}"\ncache_dir = "{folder / "cache"}"\n'
             f'log_file = "{folder / "vbnfs.log"}"\n'
         )
-        variables = variables_for_settings_in(settings)
-        _vbnfs("mount", str(mountpoint), env=variables)
-        try:
-            yield mountpoint, variables
-        finally:
-            _vbnfs("umount", str(mountpoint), env=variables)
+        yield variables_for_settings_in(settings)
 
 
 def _vbnfs(*arguments: str, env: Mapping[str, str]) -> str:

@@ -34,6 +34,7 @@ def figures(**changes: Any) -> Figures:
         "cache_available_bytes": 50 << 30,
         "cache_problem": None,
         "passthrough_problem": None,
+        "metrics_address": None,
         "first_byte_seconds": 0.028,
         "most_gets": 24,
         "prefetches": 0,

@@ -1,6 +1,7 @@
 """A running S3 server and a small release in it, for every test that wants a real bucket: a pytest plugin."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -23,3 +24,14 @@ def tiny_release(seaweed: SeaweedServer, tmp_path_factory: pytest.TempPathFactor
     release = make_release(tmp_path_factory.mktemp("release"), scale=ReleaseScale.tiny())
     seaweed.make_bucket(BUCKET)
     return upload(release, seaweed.client())
+
+
+@pytest.fixture(scope="session")
+def three_sessions(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, bytes]]:
+    """The files of the demo's last two versions, small ones: three sessions, one Novel, of an Sst mouse."""
+    scale = replace(ReleaseScale.tiny(), ecephys_sessions=3, behavior_sessions=0, probes=4)
+    release = make_release(tmp_path_factory.mktemp("three"), scale=scale)
+    return {
+        one.version: {path: one.sources[path].read_bytes() for path in (*one.metadata.values(), *one.data.values())}
+        for one in release.versions[-2:]
+    }

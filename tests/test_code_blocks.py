@@ -47,7 +47,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     " tests/scenarios/hosts/test_shared_cache.py",
     "docs/shared-cache.md": "a folder of several hosts; tests/scenarios/test_two_hosts.py has one",
     "docs/site-cache.md": "a machine's set-up; tests/scenarios/site has the same, with both programs",
-    "docs/web.md": "a server that runs until Ctrl-C, and a tunnel; tests/cli/test_web.py serves the page and asks it",
+    "docs/web.md": "servers, a unit; tests/cli/test_web.py, tests/web/test_behind_a_proxy.py, test_systemd.py",
     "docs/mirror.md": "a web server's and a user's settings; tests/scenarios/test_mirror.py has a mirror of its own",
 }
 JOURNAL: Final = "docs/journal/"  # what was typed on a day, with the program of that day

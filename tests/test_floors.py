@@ -34,7 +34,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
-    "web": {ROOT, "config", "host", "dataset", "cache", "access", "api", "tables"},
+    "web": {ROOT, "config", "host", "dataset", "cache", "hdf5", "access", "api", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "api": {ROOT, "config", "host", "dataset", "hdf5", "reading", "access", "tables"},
     "dask": {ROOT, "config", "host", "dataset", "access", "tables", "api"},
@@ -85,12 +85,16 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
     "upath": {"vbnfs.api.upath"},
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
-    "starlette": {"vbnfs.web.app", "vbnfs.web.guard", "vbnfs.web.rendering", "vbnfs.web.serving"},
+    "starlette": {
+        f"vbnfs.web.{name}"
+        for name in ("app", "area_views", "file_views", "guard", "http_connection", "rendering", "serving", "views")
+    },
     "jinja2": {"vbnfs.web.rendering"},
-    "hypercorn": {"vbnfs.web.serving"},
+    "h11": {"vbnfs.web.http_connection"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "facets", "joins", "reading", "selection")),
-        *("vbnfs.tables.values", "vbnfs.web.house", "vbnfs.web.sessions_page"),
+        *("vbnfs.tables.values", "vbnfs.web.areas_page", "vbnfs.web.sessions_page"),
+        *("vbnfs.web.house", "vbnfs.web.page_tables"),
         "vbnfs.tables.frames",
         *(f"vbnfs.api.{name}" for name in ("citation", "dataset", "difference", "version", "working_sets")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),
@@ -108,7 +112,7 @@ TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
     *("fsspec", "upath", "dask", "distributed", "vbnfs.api", "vbnfs.dask"),
-    *("vbnfs.web", "starlette", "jinja2", "hypercorn"),
+    *("vbnfs.web", "starlette", "jinja2"),
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}

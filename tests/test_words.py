@@ -44,10 +44,14 @@ def found_in(text: str) -> list[str]:
 
 
 def files() -> Iterator[Path]:
-    """All files that are text, of code and documents, but for this one, which has to name the words."""
+    """All files that are text, of code and documents, but for this one, which has to name the words.
+
+    Python writes its bytecode under names that come and go, beside tests that import something first.
+    """
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.is_file() and path.suffix not in NOT_PROSE and path != Path(__file__):
+            is_prose = path.suffix not in NOT_PROSE and "__pycache__" not in path.parts
+            if is_prose and path.is_file() and path != Path(__file__):
                 yield path
     yield from sorted(ROOT.glob("*.md"))
     yield ROOT / "pyproject.toml"

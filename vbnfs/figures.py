@@ -91,6 +91,7 @@ class Figures:
     cache_available_bytes: int
     cache_problem: str | None
     passthrough_problem: str | None  # why the kernel reads no file itself
+    metrics_address: str | None  # host:port, at which Prometheus finds them
     first_byte_seconds: float  # of a request to S3, at best; 0 while it is not known
     most_gets: int  # that run at a time, as long as the server bears it
     prefetches: int  # GETs that no reader waits for

@@ -74,18 +74,26 @@ def _clients(directory: Path, course: Course, count: int, *, is_recorded: bool) 
     found = measure.run(directory, course, count)
     if is_recorded:
         traces.store(found.alone)
-    compared = measure.compare(found.together, found.own)
-    by_alone = measure.compare(found.together, found.alone)
+    compared = measure.compare(found.together, found.own, found.slowdown)
+    by_alone = measure.compare(found.together, found.alone, found.slowdown)
     gates = [*found.gates(), *compared.gates]
-    one = found.together
+    one, warm = found.together, found.warm
     lines = [
         ["unique bytes in slices, MB", f"{one.unique_bytes / 1e6:.1f}"],
         ["bytes from S3, MB", f"{one.s3_bytes / 1e6:.1f}"],
         ["requests to the site cache", f"{one.proxy_requests:,}"],
         ["requests to S3", f"{one.s3_requests:,} ({one.unique_slices:,} unique slices)"],
-        ["a warm client's processor time, s", f"{one.warm_processor_seconds:.2f}"],
-        ["the same of a client among the others, s", f"{one.processor_seconds:.2f}"],
+        ["processor time of a client, s", f"{one.processor_seconds:.2f}"],
+        [
+            "... when all are warm, and one alone, s",
+            f"{one.warm_processor_seconds:.2f}, {one.alone_processor_seconds:.2f}",
+        ],
+        ["... and the kernel's for the network, s", f"{warm.kernel_seconds:.2f}"],
+        ["processors that all else had", f"{one.other_processors:.2f}"],
         ["allowed: way to S3 and processors, s", f"{one.allowed_seconds:.1f}"],
+        ["... by a client alone, s", f"{one.allowed_alone_seconds:.1f}"],
+        ["all when warm: median client, slowest, s", f"{percentile(warm.seconds, 0.5):.1f}, {max(warm.seconds):.1f}"],
+        ["... requests to S3", f"{warm.s3_requests}"],
         ["median client, slowest, s", f"{percentile(one.seconds, 0.5):.1f}, {max(one.seconds):.1f}"],
         ["requests that waited for a slice", f"{len(one.waits):,}"],
         ["... p50, p99, s", f"{percentile(one.waits, 0.5):.2f}, {percentile(one.waits, 0.99):.2f}"],

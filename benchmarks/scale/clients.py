@@ -167,6 +167,7 @@ def mounted(
             place = directory / name
             shutil.copytree(template, place / "cache", copy_function=shutil.copy)
             client = Client(host, place, options)
+            stack.callback(shutil.rmtree, place)  # another one may be on this host next
             stack.callback(client.end)
             clients.append(client)
         list(pool.map(Client.mount, clients))

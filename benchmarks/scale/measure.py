@@ -1,51 +1,54 @@
-"""The course with real clients: all read together, alone with the site cache warm, with it damaged, and killed."""
+"""The course with real clients: all together, then alone and together with the site cache warm, then its faults."""
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from benchmarks.scale import logs
-from benchmarks.scale.clients import Answer, Client, Pairs, Reader
+from benchmarks.scale.clients import Answer, Client
+from benchmarks.scale.courses import expected_digests, key_of, read_all, turned
+from benchmarks.scale.faults import Faults, faults
 from benchmarks.scale.files import Course
-from benchmarks.scale.lab import S3_MBIT, Asked, Lab, running_lab, wait_for, wait_until_idle
+from benchmarks.scale.gates import Gate
+from benchmarks.scale.lab import S3_MBIT, Asked, Lab, running_lab, wait_until_idle, worked_seconds
 from benchmarks.scale.servers import SLICE_BYTES
 from benchmarks.scale.simulation import MBIT, Site, simulate
 from benchmarks.scale.traces import Trace, unique_bytes, unique_slices
-from benchmarks.speed.files import PROJECT
 from benchmarks.speed.machine import family, processor_seconds
-from vbnfs.blocks import BLOCK_BYTES
 
 MOST_FETCHED: Final = 1.05
 MOST_SECONDS: Final = 1.25
 MOST_BEHIND: Final = 2.0
 MOST_OFF: Final = 0.2
-Key = tuple[tuple[str, ...], ...]
-_SAID: Final = "a block came wrong"
-_HEAD: Final = b"\nKEY: "  # in the head of a file of nginx's cache
+_FEWEST_PROCESSORS: Final = 0.1
+Digest = Callable[[int], str]  # of what a client has to read, by its number
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """What has to hold, and what was found."""
+class Warm:
+    """All clients at the same time, with empty caches, when the site cache has everything: their work, each.
 
-    name: str
-    value: float
-    limit: float
+    `processor_seconds` are those of its processes, with its part of the site cache's; `kernel_seconds` its part of
+    what no process is charged for, which is the network's work.
+    """
 
-    @property
-    def holds(self) -> bool:
-        """Whether it does."""
-        return self.value <= self.limit
+    seconds: Sequence[float]
+    processor_seconds: float
+    kernel_seconds: float
+    s3_requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """All clients at the same time. `seconds` are those of each client; `s3` and `proxy` as they were asked."""
+    """All clients at the same time. `seconds` are those of each client; `s3` and `proxy` as they were asked.
+
+    Processor time is that of a client, with its part of the site cache's: when all are warm at the same time, when it
+    is warm and alone, and here.
+    """
 
     clients: int
     seconds: Sequence[float]
@@ -58,14 +61,23 @@ class Together:
     unique_bytes: int
     waits: Sequence[float]
     warm_processor_seconds: float
-    processor_seconds: float = 0.0  # of a client among the others, with its part of the site cache's
+    alone_processor_seconds: float
+    processor_seconds: float = 0.0
+    other_processors: float = 0.0  # what else the machine did
     memory_bytes: int = 0
 
     @property
     def allowed_seconds(self) -> float:
-        """What the way to S3 takes for the unique bytes, and behind that the processors for all clients' work."""
-        processors = os.cpu_count() or 1
-        return self.unique_bytes / (S3_MBIT * MBIT) + self.clients * self.warm_processor_seconds / processors
+        """What the way to S3 takes for the unique bytes, and behind that the processors for all warm clients."""
+        return self._allowed(self.warm_processor_seconds)
+
+    @property
+    def allowed_alone_seconds(self) -> float:
+        """The same, if a client among others took no more processor time than one alone."""
+        return self._allowed(self.alone_processor_seconds)
+
+    def _allowed(self, work_seconds: float) -> float:
+        return self.unique_bytes / (S3_MBIT * MBIT) + self.clients * work_seconds / (os.cpu_count() or 1)
 
     @property
     def gates(self) -> list[Gate]:
@@ -79,38 +91,19 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
-    """The site cache damaged and killed: how many clients read wrong or not at all, and what was said of it."""
-
-    damaged_wrong: int
-    damaged_said_by: int
-    damaged_logged_by: int
-    wrong_blocks: int
-    killed_wrong: int
-    killed_failed_answers: int
-    killed_to_s3: int
-    came_back: int
-
-    def gates(self, clients: int) -> list[Gate]:
-        """No wrong byte, no failed read; and each client says so, and asks the site cache again."""
-        return [
-            Gate("damaged: clients with a wrong or failed read", self.damaged_wrong, 0),
-            Gate("damaged: clients that do not count it", clients - self.damaged_said_by, 0),
-            Gate("damaged: clients that do not log it", clients - self.damaged_logged_by, 0),
-            Gate("killed: clients with a wrong or failed read", self.killed_wrong, 0),
-            Gate("killed: answers with an error", self.killed_failed_answers, 0),
-            Gate("killed: clients that do not come back to it", clients - self.came_back, 0),
-        ]
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """All that one run found. `alone` are traces of clients that read alone, `own` those of all among the others."""
 
     together: Together
+    warm: Warm
     faults: Faults
     alone: Sequence[Trace]
     own: Sequence[Trace]
+
+    @property
+    def slowdown(self) -> float:
+        """How many times as much a client's work takes of the processors among others as it takes alone."""
+        return (self.warm.processor_seconds + self.warm.kernel_seconds) / self.together.alone_processor_seconds
 
     def gates(self) -> list[Gate]:
         """All of them."""
@@ -119,17 +112,8 @@ class Found:
     def as_json(self) -> dict[str, Any]:
         """For a file."""
         gates = [asdict(gate) | {"holds": gate.holds} for gate in self.gates()]
-        return {"together": asdict(self.together), "faults": asdict(self.faults), "gates": gates}
-
-
-def turned(pairs: Pairs, number: int) -> Pairs:
-    """The same in another order: each client begins with the session after the one before it (pure)."""
-    place = number % len(pairs)
-    return [*pairs[place:], *pairs[:place]]
-
-
-def _key(pairs: Pairs) -> Key:
-    return tuple(map(tuple, pairs))
+        parts = {"together": self.together, "warm": self.warm, "faults": self.faults}
+        return {**{name: asdict(part) for name, part in parts.items()}, "gates": gates}
 
 
 def run(directory: Path, course: Course, count: int) -> Found:
@@ -138,57 +122,59 @@ def run(directory: Path, course: Course, count: int) -> Found:
     alone = [f"alone{number}" for number in range(len(course.together))]
     with running_lab(directory, course, [*names, *alone]) as lab:
         template = lab.prepare()
-        expected = _expected(course)
+        expected = expected_digests(course)
+
+        def digest(number: int) -> str:
+            return expected[key_of(turned(course.together, number))]
+
         with lab.clients(names, template) as clients:
-            wait_until_idle(course.size.idle_seconds)
-            before, began = _work(lab, clients), time.time()
-            answers, asked = _together(lab, clients)
-            work = (_work(lab, clients) - before) / count
-            _check("together", answers, lambda number: expected[_key(turned(course.together, number))])
+            began = time.time()
+            cold = _read(lab, clients, digest)
             memory = sum(client.memory_bytes() for client in clients)
-            traces = record(lab, alone, template)
-            faults = _faults(lab, clients, expected)
+        traces = record(lab, alone, template)
+        with lab.clients(names, template) as anew:
+            again = _read(lab, anew, digest)
+            found_faults = faults(lab, anew, expected)
     own = [
-        traces[number % len(traces)].among_others(asked.requests_of(client.host.address, began), answer.seconds)
-        for number, (client, answer) in enumerate(zip(clients, answers, strict=True))
+        traces[number % len(traces)].among_others(cold.asked.requests_of(client.host.address, began), answer.seconds)
+        for number, (client, answer) in enumerate(zip(clients, cold.answers, strict=True))
     ]
-    together = _evaluated(course, clients, answers, asked, traces)
-    return Found(replace(together, processor_seconds=work, memory_bytes=memory), faults, traces, own)
+    seconds = [answer.seconds for answer in again.answers]
+    warm = Warm(seconds, again.processor_seconds, again.kernel_seconds, len(again.asked.s3))
+    together = _evaluated(course, cold, traces, warm, memory)
+    return Found(together, warm, found_faults, traces, own)
 
 
-def _expected(course: Course) -> dict[Key, str]:
-    """The digests of what programs read, by what they read: from the files themselves."""
-    reader = Reader()
-    reader.wait_until_ready()
-    wanted = [turned(course.together, number) for number in range(len(course.together))]
-    found = {}
-    for pairs in [*wanted, course.damaged, course.killed]:
-        reader.begin(course.files.directory, pairs)
-        found[_key(pairs)] = reader.answer().digest
-    reader.end()
-    return found
-
-
-def _check(part: str, answers: Sequence[Answer], expected: Callable[[int], str]) -> None:
+def _check(part: str, answers: Sequence[Answer], expected: Digest) -> None:
     for number, answer in enumerate(answers):
         if answer.error or answer.digest != expected(number):
             raise RuntimeError(f"{part}: client {number} read something else: {answer.error or answer.digest}")
 
 
-def read_all(clients: Sequence[Client], pairs: Callable[[int], Pairs], meanwhile: Callable[[], None]) -> list[Answer]:
-    """Have all read at the same time, each its own, and do something meanwhile."""
-    for number, client in enumerate(clients):
-        client.reader.begin(client.top, pairs(number))
-    with ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(meanwhile)
-        answers = [client.reader.answer() for client in clients]
-        doing.result()
-    return answers
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What all clients read, what was asked for that, and what each took of processor time: see `Warm`.
+
+    `other_processors`: how many processors all that is no client's had meanwhile.
+    """
+
+    answers: Sequence[Answer]
+    asked: Asked
+    processor_seconds: float
+    kernel_seconds: float
+    other_processors: float
 
 
-def _together(lab: Lab, clients: Sequence[Client]) -> tuple[list[Answer], Asked]:
+def _read(lab: Lab, clients: Sequence[Client], digest: Digest) -> _Read:
+    """Have all read at the same time, and check what they read."""
+    wait_until_idle(lab.course.size.idle_seconds)
+    began, work, (all_work, interrupts) = time.monotonic(), _work(lab, clients), worked_seconds()
     answers = read_all(clients, lambda number: turned(lab.course.together, number), lambda: None)
-    return answers, lab.since()
+    asked = lab.since()
+    work, worked = _work(lab, clients) - work, worked_seconds()
+    others = max(0.0, worked[0] - all_work - work) / (time.monotonic() - began)
+    _check("together", answers, digest)
+    return _Read(answers, asked, work / len(clients), (worked[1] - interrupts) / len(clients), others)
 
 
 def _work(lab: Lab, clients: Sequence[Client]) -> float:
@@ -219,16 +205,11 @@ def sizes(course: Course) -> dict[str, int]:
     return {name: course.files.size_bytes(name) for pair in course.together for name in pair}
 
 
-def _evaluated(
-    course: Course,
-    clients: Sequence[Client],
-    answers: Sequence[Answer],
-    asked: Asked,
-    traces: Sequence[Trace],
-) -> Together:
+def _evaluated(course: Course, cold: _Read, traces: Sequence[Trace], warm: Warm, memory_bytes: int) -> Together:
+    answers, asked = cold.answers, cold.asked
     requests = [each.request for each in asked.proxy]
     return Together(
-        clients=len(clients),
+        clients=len(answers),
         seconds=[answer.seconds for answer in answers],
         steps={name: [answer.steps[name] for answer in answers] for name in answers[0].steps},
         proxy_requests=len(requests),
@@ -238,66 +219,12 @@ def _evaluated(
         unique_slices=len(unique_slices(requests, SLICE_BYTES)),
         unique_bytes=unique_bytes(requests, SLICE_BYTES, sizes(course)),
         waits=logs.waits(asked.proxy, asked.s3, SLICE_BYTES),
-        warm_processor_seconds=median(trace.processor_seconds + trace.proxy_seconds for trace in traces),
+        warm_processor_seconds=warm.processor_seconds,
+        alone_processor_seconds=median(trace.processor_seconds + trace.proxy_seconds for trace in traces),
+        processor_seconds=cold.processor_seconds,
+        other_processors=cold.other_processors,
+        memory_bytes=memory_bytes,
     )
-
-
-def _faults(lab: Lab, clients: Sequence[Client], expected: Mapping[Key, str]) -> Faults:
-    course = lab.course
-    right = expected[_key(course.damaged)]
-    warming, *others = clients
-    first = warming.read(course.damaged)
-    lab.since()
-    damage(lab.proxy.directory / "kept", [name for pair in course.damaged for name in pair])
-    damaged = [first, *read_all(others, lambda _: course.damaged, lambda: None)]
-    counts = [client.status()["metrics"]["wrong_blocks"] for client in others]
-    logged = [_SAID in client.log.read_text() for client in others]
-    before = [client.status()["metrics"]["failed_answers"] for client in clients]
-    lab.since()
-    killed = read_all(clients, lambda _: course.killed, lambda: _kill_and_start(lab))
-    to_s3 = [each for each in lab.since().s3 if each.client != lab.proxy.host.address]
-    for client in clients:
-        wait_for(lambda client=client: client.is_served_by_proxy, "clients ask the site cache again")
-    after = [client.status()["metrics"]["failed_answers"] for client in clients]
-    return Faults(
-        damaged_wrong=_wrong(damaged, right),
-        damaged_said_by=1 + sum(count > 0 for count in counts),
-        damaged_logged_by=1 + sum(logged),
-        wrong_blocks=sum(counts),
-        killed_wrong=_wrong(killed, expected[_key(course.killed)]),
-        killed_failed_answers=sum(after) - sum(before),
-        killed_to_s3=len(to_s3),
-        came_back=sum(client.is_served_by_proxy for client in clients),
-    )
-
-
-def _wrong(answers: Iterable[Answer], right: str) -> int:
-    return sum(answer.error is not None or answer.digest != right for answer in answers)
-
-
-def _kill_and_start(lab: Lab) -> None:
-    """Kill the site cache while it is asked; start it again, as its unit does, once S3 was asked in its place."""
-    known, address, before = len(lab.proxy.lines()), lab.proxy.host.address, len(lab.origin.lines())
-    wait_for(lambda: len(lab.proxy.lines()) > known, "clients ask the site cache")
-    lab.proxy.kill()
-    wait_for(lambda: any(each.client != address for each in logs.answers(lab.origin.lines()[before:])), "S3 is asked")
-    lab.proxy.start()
-
-
-def damage(kept: Path, names: Sequence[str]) -> int:
-    """Change a byte of each block of one slice of each of these files; how many slices were changed."""
-    left = {f"/{PROJECT}/{name}?" for name in names}
-    for path in sorted(kept.glob("slices/*/*/*")):
-        data = bytearray(path.read_bytes())
-        place = data.find(_HEAD)
-        key = bytes(data[place : data.find(b"\n", place + 1)]).decode()
-        mine = next((name for name in left if name in key), None)
-        if mine is not None and len(data) > SLICE_BYTES:  # a whole slice, with its head before it
-            for block_end in range(len(data), len(data) - SLICE_BYTES, -BLOCK_BYTES):
-                data[block_end - 1000] ^= 1
-            path.write_bytes(data)
-            left.discard(mine)
-    return len(names) - len(left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +255,11 @@ class Compared:
         ]
 
 
-def compare(found: Together, traces: Sequence[Trace]) -> Compared:
-    """The same course by simulation: (predicted, measured)."""
-    outcome = simulate(Site(found.clients, processors=os.cpu_count(), slice_bytes=SLICE_BYTES), traces)
+def compare(found: Together, traces: Sequence[Trace], slowdown: float = 1.0) -> Compared:
+    """The same course by simulation: (predicted, measured). `slowdown`: see `Found`."""
+    processors = max(_FEWEST_PROCESSORS, (os.cpu_count() or 1) - found.other_processors)
+    site = Site(found.clients, processors=processors, slice_bytes=SLICE_BYTES)
+    outcome = simulate(site, [trace.slowed(slowdown) for trace in traces])
     return Compared(
         (outcome.proxies.requests, found.proxy_requests),
         (outcome.proxies.bytes, found.proxy_bytes),

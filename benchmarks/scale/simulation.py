@@ -38,7 +38,7 @@ class Site:
     proxy_rate: float = 1000 * MBIT
     first_byte_seconds: float = 0.02
     slice_bytes: int = 1 << 20
-    processors: int | None = None
+    processors: float | None = None
     warm_part: float = 0.0
     spread_seconds: float = 0.0
     poll_seconds: float = POLL_SECONDS

@@ -92,6 +92,11 @@ class Trace:
         among = replace(self, requests=tuple(requests), seconds=seconds)
         return replace(among, work_part=self.work_seconds / max(among.work_seconds, 1e-9))
 
+    def slowed(self, times: float) -> "Trace":
+        """The same client where all its work takes so many times as much of the processors."""
+        own, proxy = times * self.processor_seconds, times * self.proxy_seconds
+        return replace(self, processor_seconds=own, proxy_seconds=proxy, work_part=times * self.work_part)
+
     @property
     def bytes(self) -> int:
         """What it asks for in all."""

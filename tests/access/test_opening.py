@@ -4,17 +4,23 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
+from tests.fakes.client import MemoryClient
+from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.access import opening
-from vbnfs.access.opening import make_limit, mirror_scope_of, scope_at, scope_of
+from vbnfs.access.opening import make_limit, make_reading_client, mirror_scope_of, scope_at, scope_of
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.shared_rate import read_rate, set_rate
 from vbnfs.config.sources import load_config
 from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, ObjectVersion, RangeRequest, Received
 from vbnfs.rate import OFF
 from vbnfs.reading.rate_limit import RateLimit
+from vbnfs.s3.breaker import BreakerClient
 
 PORTS = {"http": 80, "https": 443}
 REGION = "us-west-2"
@@ -142,3 +148,31 @@ async def test_a_limit_on_a_cache_that_takes_nothing(tmp_path: Path) -> None:
     limit = limit_of(tmp_path, limit_rate="5M")
     await limit.learn()
     assert limit.rate == 5 << 20
+
+
+async def test_a_full_line_has_fewer_gets(autojump_clock: MockClock) -> None:
+    """Where many GETs bring nothing while others get on, fewer run at a time; all of them again when it is over."""
+    size, version = 10_000_000, ObjectVersion("a.nwb", "1")
+    inner = MemoryClient(MemoryStore())
+    inner.store.put("a.nwb", Pattern(size), version_id="1")
+    config = load_config(command_line={})
+    client, paced = make_reading_client(config, BreakerClient(inner), Metrics())
+    most, gate = paced.short_gets, inner.hold(lambda request: request.byte_range.start >= 1000)
+
+    async def take(_: Received) -> None:
+        """Nothing is kept."""
+
+    async def fetch(start: int) -> None:
+        await client.get_range(RangeRequest(version, ByteRange(start, start + 1000), size), take)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1, 11):
+            nursery.start_soon(fetch, number * 1000)
+        for _ in range(20):
+            await trio.sleep(0.5)
+            await fetch(0)
+        assert most // 4 < paced.short_gets <= most // 2
+        gate.open()
+    for _ in range(most * most):
+        await fetch(0)
+    assert paced.short_gets == most

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scale.courses import turned
+from benchmarks.scale.faults import damage
 from benchmarks.scale.logs import answers, percentile, waits
-from benchmarks.scale.measure import damage, turned
 from benchmarks.scale.servers import SLICE_BYTES, origin_config, with_log
 from benchmarks.scale.traces import Request
 from benchmarks.speed.files import BUCKET, PROJECT

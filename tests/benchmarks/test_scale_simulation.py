@@ -135,6 +135,18 @@ def test_work_among_others_is_that_of_a_client_alone(alone: Trace, among: Trace)
 
 
 @FEW
+@given(trace=all_traces(), times=st.floats(0.5, 4))
+def test_work_that_takes_longer_among_others(trace: Trace, times: float) -> None:
+    """All of a client's work takes so many times as long, and it asks for the same in the same order."""
+    found = trace.slowed(times)
+    assert found.work_seconds == pytest.approx(times * trace.work_seconds)
+    assert found.processor_seconds == pytest.approx(times * trace.processor_seconds)
+    assert [(step.request, step.after) for step in found.steps] == [
+        (step.request, step.after) for step in trace.steps
+    ]
+
+
+@FEW
 @given(trace=all_traces())
 def test_a_trace_is_kept(trace: Trace) -> None:
     """As JSON, to the microsecond of times and the millisecond of work."""
@@ -170,8 +182,11 @@ def test_what_has_to_hold_of_a_course() -> None:
         unique_bytes=125_000_000,
         waits=outcome.waits,
         warm_processor_seconds=1.0,
+        alone_processor_seconds=0.5,
     )
-    assert together.allowed_seconds == pytest.approx(10 + 8 / (os.cpu_count() or 1))
+    processors = os.cpu_count() or 1
+    assert together.allowed_seconds == pytest.approx(10 + 8 / processors)
+    assert together.allowed_alone_seconds == pytest.approx(10 + 4 / processors)
     names = [gate.name for gate in together.gates]
     late = replace(together, seconds=[1.0, 1.0, 2.5], s3_bytes=2 * together.unique_bytes)
     assert [gate.holds for gate in late.gates] == [False, True, False], names

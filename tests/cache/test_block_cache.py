@@ -27,7 +27,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_blocks import ContentBlocks
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
-from vbnfs.cache.inventory import CachedContent, scan
+from vbnfs.cache.inventory import CachedContent, scan, stock_of
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.whole_file import WholeFile
@@ -174,6 +174,34 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     cache.stock.take([*scan(tmp_path), other])
     assert cache.stock.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
+
+
+def test_what_is_here_of_many_contents_is_found_by_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the contents that are asked for only those are opened that are here in part; numbers are those of each."""
+    partial, absent = content("bb22", 1 << 40), [content(f"cc{number:04}", 1 << 40) for number in range(100)]
+    cache = make(tmp_path)
+    put_all(cache, A, SMALL)
+    assert cache.complete(A)
+    cache.put(partial, 7, SMALL[:BLOCK_BYTES])
+    opened = list[str]()
+    really = ContentFile.open
+
+    def counted(place: Place, **options: Any) -> ContentFile | None:
+        opened.append(place.name)
+        return really(place, **options)
+
+    monkeypatch.setattr(ContentFile, "open", counted)
+    other = make(tmp_path)
+    found = other.cached_bytes_of([A, partial, *absent])
+    assert found == {"aa11": len(SMALL), "bb22": BLOCK_BYTES} | {one.content_id: 0 for one in absent}
+    assert set(opened) == {"bb22"}
+    assert other.whole_ids() == {"aa11"}
+    stock = dict(stock_of(tmp_path, "aws"))
+    assert (stock.keys(), stock["aa11"]) == ({"aa11", "bb22"}, None)
+    assert stock["bb22"] in range(BLOCK_BYTES, 2 * BLOCK_BYTES)
+    assert dict(stock_of(tmp_path, "other")) == {}
 
 
 def test_caches_of_two_scopes_share_their_stock(tmp_path: Path) -> None:

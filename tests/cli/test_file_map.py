@@ -16,15 +16,15 @@ from rich.color import Color, ColorSystem
 
 from tests.cli.hdf5_examples import MIB, large_example, places_of, undescribed
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cli.coverage import Coverage
-from vbnfs.cli.file_map import FileMap
-from vbnfs.cli.hdf5_files import Hdf5File
 from vbnfs.cli.main import cli
-from vbnfs.cli.map_colours import colours_of, pale
 from vbnfs.cli.map_drawing import draw
 from vbnfs.cli.map_svg import svg
 from vbnfs.cli.map_text import lines
 from vbnfs.errors import Hdf5Error, UsageError
+from vbnfs.hdf5.coverage import Coverage
+from vbnfs.hdf5.file_map import FileMap
+from vbnfs.hdf5.found_file import Hdf5File
+from vbnfs.hdf5.map_colours import colours_of, pale
 from vbnfs.hdf5.structure import Contiguous, Dataset, Group, HardLink, Structure
 from vbnfs.objects import ByteRange
 

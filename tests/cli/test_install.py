@@ -19,6 +19,7 @@ from vbnfs.errors import InstallError
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM_UNITS = ["vbnfs-clean.service", "vbnfs-clean.timer", "vbnfs@.service"]
+USER_UNITS = sorted([*SYSTEM_UNITS, "vbnfs-web.service"])
 
 
 LIST = "var/lib/vbnfs/installed.json"
@@ -315,7 +316,7 @@ def test_the_helper_of_another_installation_is_replaced(tmp_path: Path) -> None:
     ("flags", "places"),
     [
         ([], [f"etc/systemd/system/{name}" for name in SYSTEM_UNITS] + ["etc/tmpfiles.d/vbnfs.conf"]),
-        (["--user"], [f"etc/systemd/user/{name}" for name in SYSTEM_UNITS]),
+        (["--user"], [f"etc/systemd/user/{name}" for name in USER_UNITS]),
     ],
 )
 def test_units_of_a_package(tmp_path: Path, flags: list[str], places: list[str]) -> None:
@@ -338,7 +339,7 @@ def test_units_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "dot-config"))
     done = run_vbnfs("install-units", "--user")
     assert (done.returncode, "systemctl --user enable --now vbnfs@NAME" in done.stderr) == (0, True)
-    assert files_below(tmp_path / "dot-config") == [f"systemd/user/{name}" for name in SYSTEM_UNITS]
+    assert files_below(tmp_path / "dot-config") == [f"systemd/user/{name}" for name in USER_UNITS]
 
 
 def test_a_unit_of_another_origin_stays(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from tests.hdf5.samples import Sample, samples
 from tests.hdf5.test_fuzz import damaged, damages
 from vbnfs.access import structures
 from vbnfs.cli.main import cli
-from vbnfs.cli.outline_text import columns_of, cut, percent
+from vbnfs.cli.outline_text import columns_of, cut
 from vbnfs.errors import DatasetError, Hdf5Error, UsageError
+from vbnfs.hdf5.outline_words import percent
 
 
 def tree(*arguments: str | Path) -> Result:

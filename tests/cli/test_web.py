@@ -1,21 +1,23 @@
 """`vbnfs web`: as a process of its own, which a browser asks."""
 
 import re
+import secrets
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
+from tests.ports import free_port
+from tests.served_page import page
 from tests.waiting import until
+from vbnfs.cli.serving_web import web
 
 FILES = {"project_metadata/units.csv": b"unit_id,snr\n10,1.5\n"}
 
@@ -25,19 +27,6 @@ def server() -> Iterator[FakeS3Server]:
     """A dataset of one table."""
     with serve({"0.1.0": FILES}) as server:
         yield server
-
-
-@contextmanager
-def page(server: FakeS3Server, *options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """`vbnfs web`, the address that it has printed, and its process."""
-    command = [sys.executable, "-m", "vbnfs", "web", "--endpoint-url", server.endpoint_url, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}", process.stdout.readline())
-        try:
-            yield found[0] if found else "", process
-        finally:
-            process.kill()
 
 
 def browser() -> urllib.request.OpenerDirector:
@@ -75,17 +64,85 @@ def test_a_port_that_is_taken(server: FakeS3Server) -> None:
             assert f"port {port}: Address already in use; '--port 0'" in second.stderr.read()
 
 
+def test_an_address_in_a_file(server: FakeS3Server, tmp_path: Path) -> None:
+    """With --address-file the token stands in that file alone, for this user alone, as long as the page is served."""
+    place = tmp_path / "page.html"
+    with page(server, "--port", "0", "--address-file", str(place)) as (address, process):
+        assert address == ""
+        assert place.stat().st_mode & 0o077 == 0
+        [written] = re.findall(r"http://[^\"]+", place.read_text(encoding="utf-8"))
+        with browser().open(written, timeout=60) as answer:
+            assert answer.status == 200
+        process.terminate()
+        assert process.wait(60) == 0
+        assert process.stdout is not None
+        assert written.partition("=")[2] not in process.stdout.read()
+        assert not place.exists()
+    with page(server, "--port", "0", "--address-file", str(tmp_path / "no" / "page.html")) as (_, process):
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        assert "page.html: No such file or directory; name another file" in process.stderr.read()
+
+
+def test_a_token_that_is_given(server: FakeS3Server) -> None:
+    """The program that starts it can choose the token, by a variable: it is not printed. A short one is refused."""
+    token, port = secrets.token_hex(), free_port()
+    with page(server, "--port", str(port), env={"VBNFS_WEB_TOKEN": token}) as (address, process):
+        assert address == ""
+        with browser().open(f"http://127.0.0.1:{port}/?token={token}", timeout=60) as answer:
+            assert answer.status == 200
+        process.terminate()
+        assert process.communicate(timeout=60) == ("", "")
+    with page(server, "--port", "0", env={"VBNFS_WEB_TOKEN": "0123"}) as (_, process):
+        assert process.wait(60) == 2
+        assert process.stderr is not None
+        assert "VBNFS_WEB_TOKEN: give 32 letters or digits at least" in process.stderr.read()
+
+
+@pytest.mark.parametrize("host", ["https://hub.example", "hub.example:8000", "hub.example/", "*", ""])
+def test_a_name_that_no_browser_sends(host: str) -> None:
+    """What `--allow` has is a name: an address, a port or a pattern would allow nothing."""
+    result = CliRunner().invoke(web, ["--allow", host])
+    assert result.exit_code == 2
+    assert "give a name alone, as hub.example.org" in result.output
+
+
+def test_an_examination(server: FakeS3Server) -> None:
+    """The page's button examines as `vbnfs doctor` does, but for the throughput; findings come as it has them."""
+    with page(server, "--port", "0") as (address, _):
+        asked = browser()
+        top = address.partition("?")[0]
+        with asked.open(address, timeout=60) as answer:
+            [proof] = re.findall(r'"X-Vbnfs-Proof": "([0-9a-f]+)"', answer.read().decode())
+        begin = urllib.request.Request(f"{top}doctor", data=b"", headers={"X-Vbnfs-Proof": proof})
+        with asked.open(begin, timeout=60) as answer:
+            assert "takes some seconds" in answer.read().decode()
+
+        def findings() -> str:
+            with asked.open(f"{top}doctor", timeout=60) as answer:
+                return str(answer.read().decode())
+
+        until(lambda: "takes some seconds" not in findings(), seconds=60)
+        text = findings()
+        assert "<dt>Kernel: " in text
+        assert "<dt>Server: " in text
+        assert "<dt>Throughput" not in text
+
+
 def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path) -> None:
-    """`--open` names a file that is this user's alone, and that leads to the address."""
+    """`--open` names a file that is this user's alone, and that leads to the address, until the page ends."""
     script = tmp_path / "browser"
     script.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/asked.new\nmv {tmp_path}/asked.new {tmp_path}/asked\n')
     script.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BROWSER", str(script))
-        with page(server, "--port", "0", "--open") as (address, _):
+        with page(server, "--port", "0", "--open") as (address, process):
             until((tmp_path / "asked").exists)
             asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
             opened = Path(asked.removeprefix("file://"))
             assert "token" not in asked
             assert opened.stat().st_mode & 0o077 == 0
             assert address in opened.read_text(encoding="utf-8")
+            process.terminate()
+            assert process.wait(60) == 0
+            assert not opened.exists()

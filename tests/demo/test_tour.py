@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,34 @@ run_demo(None, keep=True, scale=replace(ReleaseScale.tiny(), ecephys_sessions=1,
     assert demo.returncode == 0
     assert find_mount(mnt) is None
     assert ("$ vbnfs umount --lazy mnt" in output) == is_used
+    assert "temporary folder, and are gone" in output
+    assert list(tmp_path.glob("vbnfs-demo-*")) == []
+
+
+@pytest.mark.slow
+def test_the_page_until_interrupted(tmp_path: Path) -> None:
+    """With --web the page shows the demo's release and its mount until Ctrl-C; then nothing is left of either."""
+    script = """
+from dataclasses import replace
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.tour import run_demo
+scale = replace(ReleaseScale.tiny(), ecephys_sessions=1, behavior_sessions=0)
+run_demo(None, keep=False, is_page=True, scale=scale)
+"""
+    command, env = [sys.executable, "-c", script], os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True) as demo:
+        assert demo.stdout is not None
+        shown = (re.findall(r"The page is at (\S+)", line) for line in demo.stdout)
+        address = next(found[0] for found in shown if found)
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(), urllib.request.ProxyHandler({}))
+        with opener.open(address, timeout=60) as answer:
+            text = answer.read().decode()
+        [mnt] = tmp_path.glob("vbnfs-demo-*/mnt")
+        assert f"Mounted at <code>{mnt}</code>" in text
+        os.killpg(demo.pid, signal.SIGINT)
+        output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 0
+    assert find_mount(mnt) is None
     assert "temporary folder, and are gone" in output
     assert list(tmp_path.glob("vbnfs-demo-*")) == []
 

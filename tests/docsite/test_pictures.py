@@ -9,6 +9,7 @@ import pytest
 from docsite.benchmark_picture import benchmark
 from docsite.building import ROOT, documents_of
 from docsite.mounted_pictures import drawn_in_a_mount
+from docsite.page_pictures import drawn_in_a_browser, source_of
 from docsite.pictures import drawn
 from docsite.scale_picture import scale
 
@@ -31,7 +32,9 @@ def test_each_picture_is_shown_and_says_what_it_shows() -> None:
     """Each picture stands in a document. It has a title and a description for people who cannot see it."""
     documents = "".join(documents_of(ROOT).values())
     for path in sorted(PICTURES.iterdir()):
-        assert f"pictures/{path.name})" in documents, path.name
+        assert re.search(rf"!\[[^\]]+\]\([a-z/]*pictures/{re.escape(path.name)}\)", documents), path.name
+        if path.suffix == ".png":  # its text stands in the document
+            continue
         root = ElementTree.parse(path).getroot()
         assert all(root.findtext(f"{SVG}{part}", "").strip() for part in ("title", "desc")), path.name
 
@@ -52,6 +55,17 @@ def test_the_courses_have_the_figures_of_the_document() -> None:
     assert f"{found} requests" in scale(SCALE).svg()
     with pytest.raises(ValueError, match=r"docs/scale\.md has no table"):
         scale("# Scale\n")
+
+
+@pytest.mark.slow
+def test_the_page_is_drawn_in_a_browser(tmp_path: Path) -> None:
+    """The pictures of the page that are kept are small, and of the page as it is now: its text, and its style."""
+    for name, picture in drawn_in_a_browser(tmp_path).items():
+        kept = (PICTURES / name).read_bytes()
+        assert picture[:8] == kept[:8] == b"\x89PNG\r\n\x1a\n"
+        assert picture[16:24] == kept[16:24]  # width and height: PNG, 11.2.2
+        assert 20_000 < len(kept) < 150_000
+        assert source_of(picture) == source_of(kept) != "", f"{name}: script/docs --pictures draws it anew"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docsite.browser import Browser
+from tests.browser import Browser
 
 pytestmark = pytest.mark.slow
 

@@ -46,13 +46,13 @@ def client(inner: MemoryClient, metrics: Metrics) -> HedgingClient:
     return HedgingClient(inner, metrics=metrics)
 
 
-async def fetch(client: HedgingClient, into: bytearray | None = None) -> bytes:
+async def fetch(client: HedgingClient, into: bytearray | None = None, *, wanted: ByteRange = RANGE) -> bytes:
     received = bytearray() if into is None else into
 
     async def receive(piece: Piece) -> None:
         received.extend(piece.data)
 
-    await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
+    await client.get_range(RangeRequest(VERSION, wanted, SIZE), receive)
     return bytes(received)
 
 
@@ -363,6 +363,16 @@ async def test_no_read_fails_of_silence_without_a_fresh_connection(
     assert inner.count("get_range") == 3
 
 
+async def test_a_trickle_is_asked_for_once_more(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """Where nothing is saved for asking twice, a GET that brings no step in the time for silence is, all the same."""
+    began, slow = trio.current_time(), TricklingClient(inner.store, piece_bytes=1_000)
+    client = HedgingClient(slow, metrics=Metrics(), silence_seconds=15.0)
+    client._lately.budget = HedgeBudget(0.0)
+    assert await fetch(client) == WANTED
+    assert trio.current_time() - began == pytest.approx(15.0)
+    assert slow.count("get_range") == 2
+
+
 async def test_a_byte_begins_the_time_for_silence_anew(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """A trickle is no silence, however long it takes; nor is the time that a receiver takes."""
     client = HedgingClient(inner, metrics=Metrics(), silence_seconds=3.0)
@@ -374,6 +384,51 @@ async def test_a_byte_begins_the_time_for_silence_anew(inner: MemoryClient, auto
     slow = TricklingClient(inner.store, piece_bytes=20_000)
     await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
     assert await fetch(HedgingClient(slow, metrics=Metrics(), silence_seconds=3.0)) == WANTED
+
+
+async def test_a_silent_get_waits_for_others_that_get_on(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """Where others' bytes come, a GET that brings none waits on a full line: it has more time, with an end."""
+    client = HedgingClient(inner, metrics=Metrics(), silence_seconds=3.0, crowded_seconds=20.0)
+    inner.hold(lambda request: request.byte_range.start == RANGE.start)
+    began, others = trio.current_time(), []
+
+    async def fetch_others() -> None:
+        for _ in range(12):
+            await trio.sleep(2)
+            others.append(await fetch(client, wanted=ByteRange(0, 10_000)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetch_others)
+        with pytest.raises(SilenceError, match="no byte within 20 s on any connection"):
+            await fetch(client)
+        assert trio.current_time() - began == pytest.approx(20.0)
+    with pytest.raises(SilenceError, match="no byte within 3 s on any connection"):
+        await fetch(client)
+    assert len(others) == 12
+
+
+@pytest.mark.parametrize(("stalled", "moving", "is_crowd"), [(8, 1, True), (3, 1, False), (8, 0, False)])
+async def test_many_that_stall_while_others_get_on_are_a_crowd(
+    inner: MemoryClient, autojump_clock: MockClock, stalled: int, moving: int, is_crowd: bool
+) -> None:
+    """Many GETs stalled, and bytes by others: there are too many. A few that are stalled say nothing, nor do all."""
+    crowds = list[int]()
+    client = HedgingClient(inner, metrics=Metrics(), on_crowd=crowds.append)
+    inner.hold(lambda request: request.byte_range.start == RANGE.start)
+
+    async def fetch_others() -> None:
+        while True:
+            await trio.sleep(0.5)
+            await fetch(client, wanted=ByteRange(0, 10_000))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(stalled):
+            nursery.start_soon(fetch, client)
+        for _ in range(moving):
+            nursery.start_soon(fetch_others)
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert set(crowds) == (set(range(4, stalled + 1)) if is_crowd else set())
 
 
 async def test_the_end_of_a_silence_is_found_out(inner: MemoryClient, autojump_clock: MockClock) -> None:

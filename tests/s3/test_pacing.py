@@ -67,6 +67,22 @@ async def test_it_recovers(inner: MemoryClient, autojump_clock: MockClock) -> No
     assert client.pace.gets == 8
 
 
+async def test_no_get_waits_for_those_that_stall(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """On a full line there are half as many, or four beside those that bring nothing, if that is more."""
+    client, gate = PacedClient(inner, most=32), inner.hold()
+    async with trio.open_nursery() as nursery:
+        for _ in range(24):
+            nursery.start_soon(fetch, client)
+        await gate.wait_arrived(24)
+        client.note_stalls(6)
+        assert client.pace.gets == 16
+        client.note_stalls(24)
+        assert client.pace.gets == 28
+        nursery.start_soon(fetch, client)
+        await gate.wait_arrived(25)
+        gate.open()
+
+
 async def test_another_failure_is_no_reason(inner: MemoryClient) -> None:
     """A torn reply says nothing about how much is too much."""
     client = PacedClient(inner, most=8)

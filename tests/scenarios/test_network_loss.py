@@ -17,7 +17,7 @@ import pytest
 
 from tests.fakes.dataset import serve
 from tests.fakes.relay import Relay
-from tests.fakes.s3_server import FakeS3Server, Reply, always, cut_after, error, for_kind, held
+from tests.fakes.s3_server import FakeS3Server, Reply, Request, always, cut_after, error, for_kind, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 
@@ -185,6 +185,32 @@ def test_many_readers_of_a_server_that_stalls(mounts: Mounts, server: FakeS3Serv
             assert seconds < limit_seconds + 8  # much less than without the limit, also on a busy machine
     assert "--io-timeout" in os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()
     gate.set()
+
+
+def test_a_line_that_is_slow_and_moves(mounts: Mounts, server: FakeS3Server) -> None:
+    """A block that takes longer than --io-timeout comes, as long as it gets on; a trickle is not waited for."""
+    mount = mounts(server.endpoint_url, "--io-timeout", str(limit_seconds := 2.5))
+    rates = {COLD[0]: 80 << 10, COLD[1]: 4 << 10}
+
+    def slowly(request: Request, honest: Reply) -> Reply:
+        return replace(honest, bytes_per_second=next(rate for path, rate in rates.items() if path in request.path))
+
+    server.behaviours.append(for_kind("get_range", slowly))
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        slow, trickle = (pool.submit(start_of, mount.path / path) for path in rates)
+        with pytest.raises(TimeoutError):
+            trickle.result()
+        assert slow.result() == FILES[COLD[0]][:4096]
+    assert time.monotonic() - began > limit_seconds
+    assert "no answer within 2.5 s (--io-timeout)" in os.getxattr(mount.path / COLD[1], LAST_ERROR).decode()
+
+
+def start_of(path: Path) -> bytes:
+    """The first 4 KiB of a file, and what comes with them: the block."""
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        return os.pread(file.fileno(), 4096, 0)
 
 
 def test_a_file_tells_its_last_failure(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:

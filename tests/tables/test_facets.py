@@ -47,6 +47,14 @@ def test_which_columns_are_facets() -> None:
     assert counts(found["structure_acronyms"]) == {"CA1": 2, "VISp": 2, "VISpm": 1}
 
 
+def test_of_many_areas_the_frequent_ones_come_first() -> None:
+    """The values of lists are in the order of how many rows have them, and then by name, whatever is chosen."""
+    table = pd.DataFrame({"areas": ["['APN', 'VISp', 'CA1']", "['VISp', 'CA1']", "['VISp', 'TH']", "['TH']"]})
+    none = pd.Series(data=False, index=table.index)
+    [facet] = facets_of(table, none, {}, name="t")
+    assert [value.text for value in facet.values] == ["VISp", "CA1", "TH", "APN"]
+
+
 def test_counts_are_those_under_the_other_filters() -> None:
     """What is chosen of a column changes the counts of all others, and not its own."""
     found = facets({"sex": ["'F'"]}, query="session_number > 0")

@@ -1,7 +1,9 @@
 """The page of a small release, asked as a browser that has been let in asks."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -14,6 +16,10 @@ from vbnfs.web.guard import PROOF, TOKEN, Guard, Keys
 from vbnfs.web.house import House
 from vbnfs.web.rendering import Pages
 
+FINDINGS = (
+    {"check": "kernel", "level": "good", "text": "Linux 6.9", "remedy": None, "see": None},
+    {"check": "disk", "level": "to do", "text": "<full>", "remedy": "'vbnfs clean'", "see": "docs#disk-full"},
+)
 ADDRESS = "http://127.0.0.1:8791"
 
 
@@ -37,8 +43,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
 @pytest.fixture
 def visit(server: FakeS3Server) -> Iterator[Visit]:
     """The page of that release."""
+    with visiting(server) as visit:
+        yield visit
+
+
+@contextmanager
+def visiting(server: FakeS3Server, *, seconds: float = 60.0, cache: Path | None = None) -> Iterator[Visit]:
+    """The page of what a server has. A view waits for tables for some seconds before it says that they are read.
+
+    `cache`: another cache folder than the test's own.
+    """
     keys = Keys()
-    house = House(load_config(command_line={"endpoint_url": server.endpoint_url}))
+    given = {"endpoint_url": server.endpoint_url} | ({} if cache is None else {"cache_dir": str(cache)})
+    config = load_config(command_line=given)
+    house = House(config, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
     with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:
         browser.get("/", params={TOKEN: keys.token})

@@ -4,11 +4,14 @@ import hashlib
 import re
 import tomllib
 from importlib.resources import files
+from urllib.parse import quote
 
 import pytest
 
+from tests.fakes.dataset import serve
 from tests.waiting import until
-from tests.web.conftest import Visit
+from tests.web.conftest import Visit, visiting
+from vbnfs.web.house import House
 
 
 def test_versions_stand_side_by_side(visit: Visit) -> None:
@@ -23,6 +26,13 @@ def test_a_page_that_is_not_there(visit: Visit) -> None:
     answer = visit.browser.get("/nothing")
     assert answer.status_code == 404
     assert "<h1>" in answer.text
+
+
+def test_a_job_that_is_not_there(visit: Visit) -> None:
+    """One that has gone just now ends without more; what is no number is a page that is not there."""
+    assert visit.browser.post("/jobs/7/end").status_code == 200
+    for number in ("9" * 5000, "-1", "x"):
+        assert visit.browser.post(f"/jobs/{number}/end").status_code == 404
 
 
 def test_static_files(visit: Visit) -> None:
@@ -59,12 +69,87 @@ def test_sessions_are_found_by_values_and_queries(visit: Visit) -> None:
     assert "1044594870" not in found.text
 
 
+def test_each_column_sorts(visit: Visit) -> None:
+    """Each heading leads to its order, and then to the other way round; what the cache has sorts, too."""
+    headings = re.findall(r'href="(sessions\?sort=[^"]*)"', visit.browser.get("/sessions").text)
+    assert {"sessions?sort=cached_bytes", "sessions?sort=size_bytes", "sessions?sort=whole_bytes"} < {*headings}
+    assert len(headings) == len(set(headings)) > 5
+    for heading in headings:
+        text = visit.browser.get(f"/{heading}").text
+        assert text.count('aria-sort="ascending"') == 1
+        other = visit.browser.get(f"/{heading.replace('=', '=-')}").text
+        assert other.count('aria-sort="descending"') == 1
+    rows = re.findall(r'name="session" value="(\d+)"', visit.browser.get("/sessions?sort=-ecephys_session_id").text)
+    assert rows == ["1044594870", "1044385384"]
+
+
+def test_a_session_s_state(visit: Visit) -> None:
+    """Its row says what is whole, and whether that was held against the hashes; and what a pin holds."""
+    tags = r'<span class="tag[^"]*">([a-z ]+)</span>'
+    session = visit.house.dataset.session(1044385384)
+    assert re.findall(tags, visit.browser.get("/sessions").text) == []
+    session.file.prefetch(progress=False)
+    assert re.findall(tags, visit.browser.get("/sessions").text)[:1] == ["some files whole"]
+    session.prefetch(lfp="yes", progress=False)
+    assert re.findall(tags, visit.browser.get("/sessions").text) == ["whole", "verified"]
+    visit.house.dataset.pin("figure", [session.file.path], progress=False)
+    assert re.findall(tags, visit.browser.get("/sessions").text) == ["whole", "verified", "pinned"]
+    visit.house.dataset.unpin("figure")
+
+
 def test_a_query_that_is_wrong(visit: Visit) -> None:
     """The page says what is wrong with it, and keeps what was typed."""
     answer = visit.browser.get("/sessions", params={"query": "experience_levell == 'Novel'"})
     assert answer.status_code == 200
     assert "near it: experience_level" in answer.text
     assert 'value="experience_levell == &#39;Novel&#39;"' in answer.text
+
+
+def test_a_defect_has_a_page(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no view foresees is shown as a page that says what to do, with the status 500."""
+    monkeypatch.setattr(House, "here", None)
+    visit.browser._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    answer = visit.browser.get("/")
+    assert answer.status_code == 500
+    assert "This is a defect of vbnfs (TypeError): please report it." in answer.text
+    assert answer.headers["content-security-policy"]
+
+
+def test_what_cannot_be_seen_is_not_copied(visit: Visit) -> None:
+    """A link can have any character in its query: what could end a paste in a shell is no part of what is copied."""
+    query = "experience_level == 'Novel\x1b[201~\n\u202erm'"
+    text = visit.browser.get("/sessions", params={"query": query}).text
+    copied = re.findall('data-copy="([^"]+)"', text)
+    assert len(copied) == 2
+    assert "".join(copied).isprintable()
+    assert "Novel [201~  rm" in copied[0]
+
+
+def test_names_from_outside_are_text() -> None:
+    """Markup in names of files and in cells of tables, or in what is asked for, is text of the page."""
+    evil = """<img src=x onerror=alert(1)>'"`{{7777*7777}}"""
+    quoted = evil.replace('"', '""')
+    sessions = f'ecephys_session_id,experience_level,file_id\n1044385384,"{quoted}",-999\n1044594870,Novel,-999\n'
+    old = {"project_metadata/ecephys_sessions.csv": sessions.encode()}
+    name = f"project_metadata/{evil}{'x' * 200}.csv"
+    new = {**old, name: b"a\n1\n"}
+    asked = {"words": evil, "query": evil, "sort": evil, "f.experience_level": evil, "version": "0.2.0"}
+    with serve({"0.1.0": old, "0.2.0": new}) as server, visiting(server) as visit:
+        pages = [
+            visit.browser.get("/sessions"),
+            visit.browser.get("/sessions", params=asked),
+            visit.browser.get("/changes", params={"old": "0.1.0", "new": "0.2.0", "tables": "yes"}),
+            visit.browser.get("/sessions", params={"version": evil}),
+            visit.browser.get("/files", params={"folder": "project_metadata"}),
+            visit.browser.get(f"/file/v0.2.0/{quote(name)}"),
+            visit.browser.post("/verify", data={"place": f"manifests/v0.2.0/{name}"}),
+            visit.browser.get("/changes", params={"old": evil, "new": evil}),
+            visit.browser.get(f"/{evil}"),
+        ]
+    for page in pages:
+        assert "<img" not in page.text
+        assert str(7777 * 7777) not in page.text
+    assert ["&lt;img" in page.text for page in pages[:7]] == [True] * 7
 
 
 def test_what_is_picked_is_fetched(visit: Visit) -> None:
@@ -89,12 +174,19 @@ def test_what_changed_between_two_versions(visit: Visit) -> None:
     assert "have another value" not in page.text
     read = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0", "tables": "yes"})
     assert "snr: 1 rows have another value" in read.text
+    for page in (visit.browser.get("/").text, read.text):  # any two can be chosen
+        form = page.split('action="changes"')[1].split("</form>")[0]
+        assert re.findall(r'value="([\d.]+)" selected', form) == ["0.4.0", "0.5.0"]
+    back = visit.browser.get("/changes", params={"old": "0.5.0", "new": "0.4.0"})
+    assert "What changed from 0.5.0 to 0.4.0" in back.text
     unknown = visit.browser.get("/changes", params={"old": "0.4.0", "new": "9"})
     assert unknown.status_code == 503
     assert "there are: 0.4.0, 0.5.0" in unknown.text
 
 
-@pytest.mark.parametrize("path", ["/", "/sessions?query=mouse_id%20%3E%200", "/machine", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/sessions?query=mouse_id%20%3E%200", "/files", "/changes?new=0.5.0", "/machine", "/nothing"]
+)
 def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, path: str) -> None:
     """Where htmx asks, the answer is what stands between the page's head and foot, and no page of its own."""
     whole, part = visit.browser.get(path), visit.browser.get(path, headers={"HX-Request": "true"})

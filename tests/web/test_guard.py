@@ -1,5 +1,10 @@
 """Who may ask the page, and what a browser may do with its answers."""
 
+import re
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urljoin
+
 import pytest
 
 from tests.web.conftest import ADDRESS, Visit
@@ -14,12 +19,6 @@ def test_the_token_lets_in_once(visit: Visit) -> None:
     assert {part.strip() for part in cookie.split(";")[1:]} == {"HttpOnly", "SameSite=lax"}
     assert visit.keys.token not in cookie
     assert visit.stranger.get("/").status_code == 200
-
-
-def test_the_token_leads_nowhere_else(visit: Visit) -> None:
-    """An address whose last part looks like one of another host leads to this page all the same."""
-    answer = visit.stranger.get(f"/https:elsewhere.example?{TOKEN}={visit.keys.token}", follow_redirects=False)
-    assert answer.headers["location"].startswith("./https%3Aelsewhere.example")
 
 
 @pytest.mark.parametrize("query", ["", f"?{TOKEN}=", f"?{TOKEN}=0123", f"?{TOKEN}=é"])
@@ -56,6 +55,51 @@ def test_a_foreign_name_is_refused(visit: Visit, host: str) -> None:
 def test_other_pages_change_nothing(visit: Visit, fields: dict[str, str]) -> None:
     """A POST of a page of another origin, such as another port of this host, is refused."""
     assert visit.browser.post("/nothing", headers=fields).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["//elsewhere.example/x", "/https:elsewhere.example", "/javascript:alert(1)", "/a%0d%0aSet-Cookie:%20a=b"]
+)
+def test_the_token_leads_nowhere_else(visit: Visit, path: str) -> None:
+    """However an address with the token is made, it leads to a page of this host, and adds no field to the answer."""
+    answer = visit.stranger.get(f"{path}?{TOKEN}={visit.keys.token}", follow_redirects=False)
+    assert answer.status_code == 303
+    assert urljoin(f"{ADDRESS}/", answer.headers["location"]).startswith(f"{ADDRESS}/")
+    assert answer.headers["location"].startswith("./")
+    assert answer.headers.get_list("set-cookie") == [answer.headers["set-cookie"]]
+
+
+def test_a_page_is_a_part_of_no_other(visit: Visit) -> None:
+    """A link of another site may lead to a page. As a picture, script, frame or by fetch it is refused there."""
+    for site in ("same-site", "cross-site"):
+        link = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+        assert visit.browser.get("/", headers=link).status_code == 200
+        parts = [("navigate", dest) for dest in ("iframe", "frame", "embed", "object")]
+        parts += [("no-cors", dest) for dest in ("empty", "image", "script", "style")]  # `empty`: also to prefetch
+        for mode, dest in (*parts, ("cors", "empty"), ("websocket", "empty")):
+            part = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+            assert visit.browser.get("/", headers=part).status_code == 403
+
+
+def test_what_can_be_asked_for(visit: Visit) -> None:
+    """A POST examines, plans, fetches or pins, ends that, verifies, or deletes from the cache; all else shows."""
+    guard: Any = visit.browser.app
+    posts = [route.path for route in guard._app.routes if "POST" in route.methods]
+    assert sorted(posts) == ["/doctor", "/evict", "/jobs", "/jobs/{number}/end", "/plan", "/verify"]
+    assert {method for route in guard._app.routes for method in route.methods} == {"GET", "HEAD", "POST"}
+
+
+def test_what_changes_something_asks_first() -> None:
+    """Buttons that fetch, pin, end or delete ask first, those of a plan by the plan. Others leave all as it is."""
+    asking, others = [], []
+    for template in sorted((files("vbnfs.web") / "templates").iterdir(), key=lambda one: one.name):
+        for tag in re.findall(r"<[^<]*hx-post.*", template.read_text(encoding="utf-8")):
+            [address] = re.findall(r"""hx-post="{{ (?:root }}(\w+)|this_address\('(\w+)'\))""", tag)
+            (asking if "hx-confirm" in tag else others).append((template.name, "".join(address)))
+    assert asking == [("file.html", "jobs"), ("file.html", "jobs"), ("file.html", "evict"), ("jobs.html", "jobs")]
+    assert others == [
+        *(("file.html", "verify"), ("findings.html", "doctor"), ("plan.html", "jobs"), ("sessions.html", "plan"))
+    ]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

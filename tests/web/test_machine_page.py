@@ -1,18 +1,22 @@
 """What the page says of mounts and the cache."""
 
 import dataclasses
+import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.figures_example import figures
-from tests.web.conftest import Visit
+from tests.figures_example import FAILURE, FILL, KERNEL, READER, figures
+from tests.waiting import until
+from tests.web.conftest import FINDINGS, Visit
 from vbnfs.errors import MountError
 from vbnfs.figures import Figures
 from vbnfs.host.mountinfo import MountEntry
-from vbnfs.web import machine_page
-from vbnfs.web.machine_page import Looks, by_age, remedies
+from vbnfs.web import app, machine_page
+from vbnfs.web.examining import Examining, Finding
+from vbnfs.web.machine_page import Looks, MountRow, by_age, remedies
 
 FIGURES = figures()
 ENTRY = MountEntry(Path("/mnt/vbn"), "0:77", "fuse.vbnfs", "vbn", 0)
@@ -69,6 +73,90 @@ def test_the_cache_by_age() -> None:
     """Each file counts once, in the shortest time that has its last use."""
     rows = by_age([(10.0, 5), (86_401.0, 7), (9e9, 1), (20.0, 2)])
     assert [(row.files, row.size_bytes) for row in rows] == [(2, 7), (1, 7), (0, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("127.0.0.1:9464", "http://127.0.0.1:9464/metrics"),
+        ("[::1]:9464", "http://[::1]:9464/metrics"),
+        (None, None),
+        ("elsewhere.example:80", None),
+        ("127.0.0.1:9464/x", None),
+    ],
+)
+def test_the_link_for_prometheus(address: str | None, url: str | None) -> None:
+    """A mount that answers Prometheus has a link to that, which leads to this machine alone."""
+    assert MountRow("/mnt/vbn", figures(metrics_address=address)).metrics_url == url
+
+
+def test_an_examination_is_made_once_at_a_time() -> None:
+    """A second one that is asked for meanwhile is the same; what needs doing comes first, and a failure is said."""
+    gate, count = threading.Event(), [0]
+
+    def examine() -> Sequence[Finding]:
+        gate.wait(60)
+        count[0] += 1
+        if count[0] == 2:
+            raise OSError("no room")
+        return FINDINGS
+
+    examining = Examining(examine)
+    assert (examining.now.findings, examining.now.is_running) == (None, False)
+    for _ in range(3):
+        examining.begin()
+        assert examining.now.is_running
+    gate.set()
+    until(lambda: not examining.now.is_running)
+    assert [one["check"] for one in examining.now.findings or ()] == ["disk", "kernel"]
+    assert (count, examining.now.needs) == ([1], 1)
+    examining.begin()
+    until(lambda: not examining.now.is_running)
+    assert examining.now.failure == "The examination failed: no room"
+
+
+def test_findings_on_the_page(visit: Visit) -> None:
+    """A button begins an examination; its findings stand on the page afterwards, with remedies, as text."""
+    assert "Examine this machine<" in visit.browser.get("/machine").text
+    visit.browser.post("/doctor")
+    until(lambda: not visit.house.examining.now.is_running)
+    for path in ("/doctor", "/machine"):
+        text = visit.browser.get(path).text
+        assert "1 thing needs doing." in text
+        assert "&lt;full&gt;<br>Remedy: &#39;vbnfs clean&#39;<br>" in text
+        assert "Examine this machine again" in text
+
+
+def test_the_cache_by_version(visit: Visit) -> None:
+    """Each version has a row: how much of it is cached."""
+    visit.house.dataset.prefetch(["project_metadata/units.csv"], progress=False)
+    rows = re.findall(r'<th scope="row">(0\.\d\.0)</th>.*?</meter> (\d+|-) %', visit.browser.get("/machine").text)
+    assert [name for name, _ in rows] == ["0.5.0", "0.4.0"]
+
+
+def test_all_that_a_mount_says(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs with files and readers, hits, requests, what failed with what helps, what is brought; as text."""
+    evil = dataclasses.replace(READER, program="<b>python", file="<i>.nwb")
+    shown = figures(
+        metrics={"read_requests": 200, "fetched_reads": 25, "range_requests": 1_234},
+        readers=[evil, KERNEL],
+        failures=[FAILURE],
+        fills=[FILL],
+        server_problem="no answer; connect to the network",
+        metrics_address="127.0.0.1:9464",
+    )
+    monkeypatch.setattr(app, "list_mounts", lambda: [ENTRY])
+    monkeypatch.setattr(app, "is_ours", lambda entry: True)
+    monkeypatch.setattr(visit.house, "looks", Looks(lambda entry: shown))
+    text = visit.browser.get("/machine").text
+    for part in (
+        *("&lt;b&gt;python", "&lt;i&gt;.nwb", "MATLAB", ">4711<", ">4712<", ">kernel<", ">10.0 MiB<"),
+        *("87.5 %", ">1,234<", "a.nwb: offline (no answer); connect to the network", "3 times, last 12 min ago"),
+        *("20.0 MiB of 100.0 MiB, 12 of 44 files", "</code>: no answer; connect to the network"),
+        '<a href="http://127.0.0.1:9464/metrics">',
+    ):
+        assert part in text, part
+    assert "<b>python" not in text
 
 
 def test_the_page_of_a_machine_without_mounts(visit: Visit) -> None:

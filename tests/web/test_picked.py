@@ -31,7 +31,7 @@ def house() -> Iterator[House]:
     files |= {f"project_metadata/{name}.csv": text.format(*numbers).encode() for name, text in TABLES.items()}
     with serve({"0.1.0": files}) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
-        house = House(load_config(command_line={}))
+        house = House(load_config(command_line={}), examine=list)
         yield house
         house.close()
 
@@ -59,7 +59,15 @@ def test_all_that_were_found(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [{"lfp": ["../x"]}, {"session": ["7; rm"]}, {"session": ["٧"]}, {"pin": ["../x"]}, {"pin": ["-x"]}]
+    "form",
+    [
+        {"lfp": ["../x"]},
+        {"session": ["7; rm"]},
+        {"session": ["٧"]},
+        {"session": ["9" * 5000]},
+        {"pin": ["../x"]},
+        {"pin": ["-x"]},
+    ],
 )
 def test_what_no_page_sends_is_refused(form: dict[str, list[str]]) -> None:
     """A form that was made by hand is refused before anything is looked up."""

@@ -3,9 +3,10 @@
 comparison of the manifests (dataset/compare.py)  +  sizes  +  what the cache has  +  the tables' contents
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -16,12 +17,15 @@ from vbnfs.amounts import size
 from vbnfs.dataset.compare import Comparison, FileChange, Kind, allensdk_text, compare
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import DatasetError, StorageError
+from vbnfs.objects import Content
 
 if TYPE_CHECKING:
+    from vbnfs.access.project_tables import TableReader
     from vbnfs.tables.changes import TableChanges
 
 _WORTH_A_WORD_BYTES: Final = 16 << 20
 
+Contents = Mapping[str, Content | None]  # by content id; None: the size is not known
 Note = Callable[[str], None]
 OpenReader = Callable[[Versions], AbstractAsyncContextManager[ReadWhole]]
 
@@ -106,19 +110,27 @@ async def make_report(
     Raises a `VbnfsError`; but not for a table's sake.
     """
     bucket = versions.dataset.config.bucket
-    comparison = compare(*_manifests(versions, old, new), bucket=bucket)
+    work = partial(compare, *two_manifests(versions, old, new), bucket=bucket)
+    comparison = await trio.to_thread.run_sync(work)
     await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
-    tables = [] if read is None else await _tables(versions, comparison.changes, read, note)
+    tables = [] if read is None else await _tables(versions, _changed_tables(comparison), read, note)
     # After the tables were fetched, of which nothing is missing now.
     return await trio.to_thread.run_sync(_report, versions, comparison, tables)
 
 
+async def table_changes(versions: Versions, old: str, new: str, *, read: OpenReader, note: Note) -> list[TableRow]:
+    """What changed in the tables alone: see `make_report`."""
+    work = partial(compare, *two_manifests(versions, old, new), bucket=versions.dataset.config.bucket)
+    return await _tables(versions, _changed_tables(await trio.to_thread.run_sync(work)), read, note)
+
+
 async def allensdk_report(versions: Versions, old: str | None, new: str) -> str:
     """AllenSDK's text. Raises a `DatasetError`."""
-    return allensdk_text(*_manifests(versions, old, new))
+    return allensdk_text(*two_manifests(versions, old, new))
 
 
-def _manifests(versions: Versions, old: str | None, new: str) -> tuple[Manifest, Manifest]:
+def two_manifests(versions: Versions, old: str | None, new: str) -> tuple[Manifest, Manifest]:
+    """The manifests of two versions, named as in `make_report`. Raises a `DatasetError`."""
     newer = versions.manifest(new)
     if old is not None:
         return versions.manifest(old), newer
@@ -133,10 +145,11 @@ def _files(change: FileChange) -> list[DataFile]:
 
 
 def _report(versions: Versions, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
-    missing = _missing(versions, comparison.new.files)
+    old, new = (versions.contents(manifest.files) for manifest in (comparison.old, comparison.new))
+    missing = _missing(versions, new)
     return Report(
-        old=_side(versions, comparison.old),
-        new=_side(versions, comparison.new),
+        old=_side(comparison.old, old),
+        new=_side(comparison.new, new),
         fetch_bytes=_sum(missing.values()),
         totals=tuple(_total(versions, kind, comparison.files, missing) for kind in Kind),
         tables=tuple(tables),
@@ -144,14 +157,14 @@ def _report(versions: Versions, comparison: Comparison, tables: Sequence[TableRo
     )
 
 
-def _missing(versions: Versions, files: Iterable[DataFile]) -> dict[str, int | None]:
+def _missing(versions: Versions, contents: Contents) -> dict[str, int | None]:
     """By content id, how many bytes are not cached; None where the size is not known."""
-    cache, contents = versions.dataset.cache, versions.contents(files).items()
-    return {name: None if c is None else c.size_bytes - cache.cached_bytes(c) for name, c in contents}
+    here = versions.dataset.cache.cached_bytes_of(content for content in contents.values() if content is not None)
+    return {name: None if c is None else c.size_bytes - here[c.content_id] for name, c in contents.items()}
 
 
-def _side(versions: Versions, manifest: Manifest) -> Side:
-    sizes = (None if c is None else c.size_bytes for c in versions.contents(manifest.files).values())
+def _side(manifest: Manifest, contents: Contents) -> Side:
+    sizes = (None if c is None else c.size_bytes for c in contents.values())
     return Side(str(manifest.dataset_version), manifest.file_name, len(manifest.files), _sum(sizes))
 
 
@@ -195,27 +208,36 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return total
 
 
+def _changed_tables(comparison: Comparison) -> list[FileChange]:
+    return [change for change in comparison.changes if change.is_table and change.kind is Kind.CHANGED]
+
+
 async def _tables(
-    versions: Versions, changes: Iterable[FileChange], open_reader: OpenReader, note: Note
+    versions: Versions, changed: Sequence[FileChange], open_reader: OpenReader, note: Note
 ) -> list[TableRow]:
     """What changed in the tables. Reads all of them: one after the other, they are large in memory."""
-    changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
+    from vbnfs.access.project_tables import TableReader  # noqa: PLC0415 - pandas only where it is needed
+
     if not changed:
         return []
-    to_fetch = _sum(_missing(versions, [file for change in changed for file in _files(change)]).values())
+    contents = versions.contents(file for change in changed for file in _files(change))
+    to_fetch = _sum(_missing(versions, contents).values())
     if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not versions.release.is_offline:
         note(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
     async with open_reader(versions) as read:
-        return [await _table(change, read) for change in changed]
+        reader = TableReader(versions, read, note)
+        return [await _table(change, reader) for change in changed]
 
 
-async def _table(change: FileChange, read: ReadWhole) -> TableRow:
-    from vbnfs.tables.changes import compare_tables  # noqa: PLC0415 - pandas only where it is needed
+async def _table(change: FileChange, read: "TableReader") -> TableRow:
+    from vbnfs.tables.changes import NEW, OLD, compare_frames  # noqa: PLC0415 - the same
 
     path = "/".join(change.place)
+    assert change.old is not None
+    assert change.new is not None
     try:
-        old, new = [await read(file) for file in _files(change)]
-        return TableRow(path, await trio.to_thread.run_sync(compare_tables, old, new))
+        old, new = await read(change.old, OLD), await read(change.new, NEW)
+        return TableRow(path, await trio.to_thread.run_sync(compare_frames, old, new))
     except StorageError as error:
         return TableRow(path, None, str(error), is_read=False)
     except DatasetError as error:

@@ -121,12 +121,12 @@ async def plan_of(where: Place, target: Target, *, is_pin: bool) -> Plan:
     rate = await trio.to_thread.run_sync(last_rate, where.config.cache_dir, scope_of(where.config))
     await dataset.limit.learn()
     limit = dataset.limit.rate
-    whole = await trio.to_thread.run_sync(lambda: sum(map(dataset.cache.is_whole, contents)))
+    whole_ids = await trio.to_thread.run_sync(dataset.cache.whole_ids)
     return Plan(
         dataset_version=target.found.dataset_version,
         files=len(target.found.files),
         size_bytes=need.whole_bytes,
-        whole_files=whole,
+        whole_files=sum(one.content_id in whole_ids for one in contents),
         missing_bytes=need.missing_bytes,
         left_out_files=len(left_out),
         left_out_bytes=sum(one.size_bytes for one in sizes if one is not None),

@@ -25,6 +25,8 @@ from vbnfs.tables.names import SESSIONS, short_name
 from vbnfs.tables.query import Condition, QueryError
 from vbnfs.tables.selection import check_columns, in_order, matching
 
+KnownFiles = dict[str, list[RowFiles] | None]  # by table
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -42,12 +44,15 @@ class Asked:
 
 
 class Finder:
-    """Finds rows in the tables of one dataset version."""
+    """Finds rows in the tables of one dataset version. What the cache has is looked up once.
 
-    def __init__(self, tables: ProjectTables) -> None:
+    `files` are those of rows that an earlier one has found, and get what this one finds: they never change.
+    """
+
+    def __init__(self, tables: ProjectTables, files: KnownFiles | None = None) -> None:
         self.tables: Final = tables
         self._rows: dict[str, pd.DataFrame] = {}
-        self._files: dict[str, list[RowFiles] | None] = {}
+        self._files: KnownFiles = {} if files is None else files
 
     async def find(self, table: str, asked: Asked) -> pd.DataFrame:
         """The rows of a table that are asked for. Raises a `VbnfsError`."""

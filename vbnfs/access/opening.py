@@ -149,12 +149,18 @@ def _receiver(config: Config) -> Sequence[str] | None:
 
 def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
     """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
+
+    def note_stalls(stalled: int) -> None:
+        paced.note_stalls(stalled)
+
     hedging = HedgingClient(
         link,
         metrics=metrics,
         on_stall=link.suspect,
+        on_crowd=note_stalls,
         most=config.max_connections,
         silence_seconds=config.silence_seconds,
+        crowded_seconds=config.io_timeout_seconds,
         sends_probes=True,
     )
     paced = PacedClient(hedging, most=config.max_connections)

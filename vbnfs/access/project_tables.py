@@ -14,7 +14,7 @@ import trio
 
 from vbnfs.access.kept_tables import KeptTables
 from vbnfs.access.versions import Versions
-from vbnfs.access.whole_files import Progress, WholeFiles, whole_files
+from vbnfs.access.whole_files import Progress, ReadWhole, WholeFiles, whole_files
 from vbnfs.dataset.manifest import DataFile, Manifest, files_by_id, tables_of
 from vbnfs.errors import OfflineError, TablesError
 from vbnfs.suggestions import near
@@ -49,6 +49,47 @@ async def project_tables(
         yield ProjectTables(versions, manifest, files, note)
 
 
+class TableReader:
+    """Reads tables: parsed ones that are kept, else by `read`, which gives a file's bytes. Large ones are kept then.
+
+    `note` gets what a user should know.
+    """
+
+    def __init__(self, versions: Versions, read: ReadWhole, note: Note) -> None:
+        self._versions = versions
+        self._read = read
+        self._note = note
+        self._kept = KeptTables(versions.dataset.catalog.folder)
+        self._is_noted = False
+
+    async def __call__(self, file: DataFile, name: str | None = None) -> pd.DataFrame:
+        """A table. Raises a `StorageError`, or `DatasetError` for what is no table, which begins with `name`."""
+        if (kept := await self.kept(file)) is not None:
+            return kept
+        data = await self._read(file)
+        table = await trio.to_thread.run_sync(partial(read_csv, data, name=name or "/".join(file.path)))
+        if len(data) >= _LARGE_BYTES:
+            del data
+            await self._keep(file, table)
+        return table
+
+    async def kept(self, file: DataFile) -> pd.DataFrame | None:
+        """A table that is kept parsed; None if it is not."""
+        if file.file_hash is None:
+            return None
+        return await trio.to_thread.run_sync(self._kept.read, file.file_hash)
+
+    async def _keep(self, file: DataFile, table: pd.DataFrame) -> None:
+        if not has_parquet():
+            if not self._is_noted:
+                self._note("large tables are parsed each time; pip install 'vbnfs[tables]' lets them be kept parsed")
+            self._is_noted = True
+        elif file.file_hash is not None:
+            manifests = self._versions.release.manifests
+            wanted = {one.file_hash for manifest in manifests for one in manifest.files if one.file_hash is not None}
+            await trio.to_thread.run_sync(partial(self._kept.write, file.file_hash, table, wanted=wanted))
+
+
 class ProjectTables:
     """The tables of `manifest`. Methods raise a `StorageError`, or `DatasetError` for what is no table."""
 
@@ -57,11 +98,9 @@ class ProjectTables:
         self.manifest: Final = manifest
         self.files: Final = tables_of(manifest)  # by the table's name
         self._read = files
-        self._note = note
-        self._kept = KeptTables(versions.dataset.catalog.folder)
+        self._table = TableReader(versions, files, note)
         self._loaded: dict[str, pd.DataFrame] = {}
         self._headers: dict[str, list[str]] = {}
-        self._is_noted = False
 
     @cached_property
     def data_files(self) -> Mapping[str, DataFile]:
@@ -90,7 +129,7 @@ class ProjectTables:
         try:
             return read_header(await self._read.start(file, _HEADER_BYTES), name="/".join(file.path))
         except OfflineError:  # of a table that is kept parsed, the file may be gone
-            if (kept := await self._kept_table(file)) is None:
+            if (kept := await self._table.kept(file)) is None:
                 raise
             self._loaded[name] = kept
             return list(kept.columns)
@@ -98,29 +137,5 @@ class ProjectTables:
     async def load(self, name: str) -> pd.DataFrame:
         """A table, the same one each time: it is not to be changed."""
         if name not in self._loaded:
-            self._loaded[name] = await self._load(self.files[name])
+            self._loaded[name] = await self._table(self.files[name])
         return self._loaded[name]
-
-    async def _load(self, file: DataFile) -> pd.DataFrame:
-        if (kept := await self._kept_table(file)) is not None:
-            return kept
-        data = await self._read(file)
-        table = await trio.to_thread.run_sync(partial(read_csv, data, name="/".join(file.path)))
-        if len(data) >= _LARGE_BYTES:
-            await self._keep(file, table)
-        return table
-
-    async def _kept_table(self, file: DataFile) -> pd.DataFrame | None:
-        if file.file_hash is None:
-            return None
-        return await trio.to_thread.run_sync(self._kept.read, file.file_hash)
-
-    async def _keep(self, file: DataFile, table: pd.DataFrame) -> None:
-        if not has_parquet():
-            if not self._is_noted:
-                self._note("large tables are parsed each time; pip install 'vbnfs[tables]' lets them be kept parsed")
-            self._is_noted = True
-        elif file.file_hash is not None:
-            manifests = self.versions.release.manifests
-            wanted = {one.file_hash for manifest in manifests for one in manifest.files if one.file_hash is not None}
-            await trio.to_thread.run_sync(partial(self._kept.write, file.file_hash, table, wanted=wanted))

@@ -64,11 +64,12 @@ class Need:
 
 def need_of(cache: BlockCache, contents: Iterable[Content], *, are_shared: bool = False) -> Need:
     """What whole contents need in a cache. `are_shared`: the disk has them in files that the cache can share."""
-    total = Need()
+    contents, total = list(contents), Need()
+    here = cache.cached_bytes_of(contents)
     for content in contents:
         total += Need(
             content.size_bytes,
-            content.size_bytes - cache.cached_bytes(content),
+            content.size_bytes - here[content.content_id],
             content.size_bytes if are_shared else 0,
             Shape(content.size_bytes).checksums_bytes + _ROUNDED_UP_BYTES,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
+import trio
 
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions
@@ -43,9 +44,16 @@ async def files_of_rows(tables: ProjectTables, name: str) -> list[RowFiles] | No
     key = key_of(table)
     if FILE_ID not in table.columns and (key is None or not key.endswith(_OF_SESSIONS)):
         return None
-    by_key = {other: await _by_key(tables, other, key) for other in await _referring(tables, name, key)}
-    if FILE_ID not in table.columns and not by_key:
+    others = {other: await tables.load(other) for other in await _referring(tables, name, key)}
+    if FILE_ID not in table.columns and not others:
         return None
+    return await trio.to_thread.run_sync(_rows, tables, table, key, others)
+
+
+def _rows(
+    tables: ProjectTables, table: pd.DataFrame, key: str | None, others: Mapping[str, pd.DataFrame]
+) -> list[RowFiles]:
+    by_key = {name: _by_key(tables, other, str(key)) for name, other in others.items()}
     own = [_file(tables, value) for value in table[FILE_ID]] if FILE_ID in table.columns else [None] * len(table)
     keys = [None] * len(table) if key is None else table[key].tolist()
     return [
@@ -63,10 +71,9 @@ async def _referring(tables: ProjectTables, name: str, key: str | None) -> list[
     return found
 
 
-async def _by_key(tables: ProjectTables, other: str, key: str | None) -> dict[Any, list[DataFile]]:
-    table = await tables.load(other)
+def _by_key(tables: ProjectTables, table: pd.DataFrame, key: str) -> dict[Any, list[DataFile]]:
     found: dict[Any, list[DataFile]] = {}
-    for value, file_id in zip(table[str(key)].tolist(), table[FILE_ID].tolist(), strict=True):
+    for value, file_id in zip(table[key].tolist(), table[FILE_ID].tolist(), strict=True):
         if (file := _file(tables, file_id)) is not None and not pd.isna(value):
             found.setdefault(value, []).append(file)
     return found
@@ -85,34 +92,29 @@ def bytes_beside(versions: Versions, rows: Sequence[RowFiles]) -> pd.DataFrame:
 
     Sizes are empty where S3 gave none. Equal files of a row count once. Reads the cache: call it from a thread.
     """
-    counted = _Counted(versions)
-    columns = zip(*(counted.row(one) for one in rows), strict=True) if rows else [()] * len(BESIDE)
+    contents = [versions.contents(one.all) for one in rows]
+    counted = _Counted(versions, [one for found in contents for one in found.values() if one is not None])
+    columns = zip(*map(counted.row, contents), strict=True) if rows else [()] * len(BESIDE)
     return pd.DataFrame({name: pd.array(values, dtype="Int64") for name, values in zip(BESIDE, columns, strict=True)})
 
 
 class _Counted:
-    """What the cache has of contents, each asked for once."""
+    """What the cache has of contents."""
 
-    def __init__(self, versions: Versions) -> None:
-        self._versions = versions
+    def __init__(self, versions: Versions, contents: Sequence[Content]) -> None:
+        cache = versions.dataset.cache
+        self._cached = cache.cached_bytes_of({one.content_id: one for one in contents}.values())
+        self._whole = cache.whole_ids()
         self._pinned = PinnedIds(versions.dataset.config.cache_dir).now()
-        self._found: dict[str, tuple[int, int, int]] = {}
 
-    def row(self, files: RowFiles) -> tuple[int | None, ...]:
-        """The values of the columns `BESIDE`."""
-        contents = self._versions.contents(files.all)
+    def row(self, contents: Mapping[str, Content | None]) -> tuple[int | None, ...]:
+        """The values of the columns `BESIDE`, for the contents of a row."""
         known = [one for one in contents.values() if one is not None]
         size_bytes = sum(one.size_bytes for one in known) if len(known) == len(contents) else None
         sums = [sum(counts) for counts in zip(*map(self._of, known), strict=True)] or [0, 0, 0]
         return len(contents), size_bytes, *sums
 
     def _of(self, content: Content) -> tuple[int, int, int]:
-        """How many bytes of a content are cached; its size, if it is complete; and its size, if a pin holds it."""
-        found = self._found.get(content.content_id)
-        if found is None:
-            cache = self._versions.dataset.cache
-            whole_bytes = content.size_bytes if cache.is_whole(content) else 0
-            pinned_bytes = content.size_bytes if content.content_id in self._pinned else 0
-            found = cache.cached_bytes(content), whole_bytes, pinned_bytes
-            self._found[content.content_id] = found
-        return found
+        """How many bytes of a content are cached; its size, if it is whole; and its size, if a pin holds it."""
+        name, size_bytes = content.content_id, content.size_bytes
+        return self._cached[name], size_bytes * (name in self._whole), size_bytes * (name in self._pinned)

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import trio
+
 from vbnfs.access.dataset import Dataset
-from vbnfs.dataset.contents import Contents, in_order_of_publication
+from vbnfs.dataset.contents import Contents, NamedContent, in_order_of_publication
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.dataset.release import Release
 from vbnfs.objects import Content
@@ -45,8 +47,13 @@ class Versions:
 
     async def learn_sizes(self, files: Iterable[DataFile]) -> None:
         """Ask for sizes that no listing has, one by one, if S3 can be asked."""
-        if not self.release.is_offline:
-            await self.dataset.catalog.sizes.fetch_all(map(self.named.of, files))
+        if self.release.is_offline:
+            return
+
+        def unknown() -> list[NamedContent]:
+            return [self.named.of(file) for file in files if self.size_bytes(file) is None]
+
+        await self.dataset.catalog.sizes.fetch_all(await trio.to_thread.run_sync(unknown))
 
 
 async def load_versions(dataset: Dataset, *, max_age_seconds: float = 0.0) -> Versions:

@@ -17,7 +17,7 @@ import structlog
 from vbnfs.blocks import BLOCK_BYTES, blocks_of, checksum
 from vbnfs.cache.behind import Behind
 from vbnfs.cache.content_blocks import ContentBlocks
-from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX
+from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX, PARTIAL, WHOLE
 from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.holdings import Holdings
@@ -225,6 +225,22 @@ class BlockCache(StoredBlocks):
         except OSError as error:
             self._warn_once("a complete file cannot be kept as one", key=error.strerror, reason=str(error))
         return self.is_whole(content)
+
+    def cached_bytes_of(self, contents: Iterable[Content]) -> dict[str, int]:
+        """How many bytes of each content are here or behind, by its id. Of ours, only partial ones are opened."""
+        partial = self.places.names(PARTIAL)
+        whole = self.places.names(WHOLE)  # after the others: one that becomes whole meanwhile is in one of them
+
+        def bytes_of(content: Content) -> int:
+            if content.content_id in whole:
+                return content.size_bytes
+            return self.cached_bytes(content) if self._behind or content.content_id in partial else 0
+
+        return {content.content_id: bytes_of(content) for content in contents}
+
+    def whole_ids(self) -> set[str]:
+        """The ids of all contents that are whole, as far as their places say."""
+        return self.places.names(WHOLE)
 
     def is_whole(self, content: Content) -> bool:
         """Whether a content is whole (see `ContentPlaces.is_whole`). False where the disk does not say."""

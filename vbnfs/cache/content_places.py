@@ -29,6 +29,11 @@ class ContentPlaces:
         """The folder of a content among the whole or the partial ones, whether it is there or not."""
         return self._scope / kind / content_id[:2] / content_id
 
+    def names(self, kind: str) -> set[str]:
+        """The ids of all whole or all partial contents, by one look at the folders; empty where there are none."""
+        found = (self._scope / kind).walk(depth=1)
+        return {entry.name for parts, _, entries in found if parts for entry in entries if entry.name[0] != "."}
+
     def open(self, content: Content) -> ContentFile | None:
         """What is here of a content. One that is moved while it is looked for is there at the second look."""
         for kind in (*KINDS, *KINDS):

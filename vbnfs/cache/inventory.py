@@ -87,6 +87,26 @@ def scan(directory: Path | Place, *, with_histories: bool = False) -> Iterator[C
     yield from _segments(cache / FORMAT_1, now_ns)
 
 
+def stock_of(directory: Path | Place, scope: str) -> Iterator[tuple[str, int | None]]:
+    """The contents of a scope by their ids, with what the bytes of each take on the disk; None: it is whole.
+
+    Quicker than `scan`: of whole ones only the names are read. Nothing is deleted.
+    """
+    for parts, above, entries in (folder_at(directory) / FORMAT / scope).walk(depth=_FOLDERS - 1):
+        for entry in entries if len(parts) == _FOLDERS - 1 and parts[0] in KINDS else ():
+            if is_content_name(entry.name, parts[-1]):
+                with suppress(OSError):  # evicted by another process meanwhile
+                    yield entry.name, None if parts[0] == WHOLE else _data_bytes(above, entry.name)
+
+
+def _data_bytes(above: Folder, name: str) -> int:
+    folder = open_folder(name, above)
+    try:
+        return allocated_bytes(folder.stat(DATA))
+    finally:
+        folder.close()
+
+
 def delete(directory: Place, one: CachedContent) -> None:
     """Delete a content, or a segment of format 1. Raises `OSError`. It is no error if it is not there."""
     place = directory / one.path

@@ -205,7 +205,8 @@ def cli() -> None:
 @cli.command(epilog=EXIT_STATUS)
 @click.argument("directory", type=Path, required=False)
 @click.option("--keep", is_flag=True, help="Leave the server and the mount running until Ctrl-C.")
-def demo(directory: Path | None, keep: bool) -> None:
+@click.option("--web", "is_page", is_flag=True, help="Show it in a browser, too, until Ctrl-C.")
+def demo(directory: Path | None, keep: bool, is_page: bool) -> None:
     """Show all of it on a small release on this machine.
 
     Starts a real S3 server, loads it with a small genuine release (four versions, 370 MB), mounts that and gives a
@@ -215,7 +216,9 @@ def demo(directory: Path | None, keep: bool) -> None:
         from vbnfs.demo.tour import run_demo  # noqa: PLC0415 - the demo's libraries are an extra
     except ModuleNotFoundError as error:
         raise DemoError(f"{error.name} is not installed: pip install 'vbnfs[demo]'") from error
-    run_demo(directory, keep=keep)
+    if is_page:
+        import vbnfs.cli.web  # noqa: PLC0415, F401 - an extra, whose lack is said before a release is made
+    run_demo(directory, keep=keep, is_page=is_page)
 
 
 with_examples("demo", demo)

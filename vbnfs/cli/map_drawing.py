@@ -6,10 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal
 
-from vbnfs.cli.file_map import Array, Cell, FileMap, Part
-from vbnfs.cli.map_colours import colours_of, pale
-from vbnfs.cli.outline_text import cut, cut_path, percent
+from vbnfs.cli.outline_text import cut, cut_path
 from vbnfs.cli.render import escape, short_size, size
+from vbnfs.hdf5.file_map import Array, Cell, FileMap, Part
+from vbnfs.hdf5.map_colours import colours_of, pale
+from vbnfs.hdf5.outline_words import percent
 
 _WIDTH: Final = 960
 _MARGIN: Final = 24

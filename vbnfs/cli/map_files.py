@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from vbnfs.cli.file_map import FileMap
 from vbnfs.cli.map_drawing import Picture, draw
 from vbnfs.cli.map_svg import svg_bytes
 from vbnfs.errors import Hdf5Error, UsageError
+from vbnfs.hdf5.file_map import FileMap
 from vbnfs.host.atomic import output_file
 from vbnfs.host.private import users_umask
 

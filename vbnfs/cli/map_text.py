@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from vbnfs.cli.file_map import Array, Cell, FileMap, Part
-from vbnfs.cli.map_colours import colours_of
-from vbnfs.cli.outline_text import columns_of, cut, cut_path, percent
+from vbnfs.cli.outline_text import columns_of, cut, cut_path
 from vbnfs.cli.render import Span, escape, short_size, size
+from vbnfs.hdf5.file_map import Array, Cell, FileMap, Part
+from vbnfs.hdf5.map_colours import colours_of
+from vbnfs.hdf5.outline_words import percent
 
 _ROWS: Final = 12
 _LABEL: Final = 7  # columns, with a blank behind

@@ -33,8 +33,8 @@ def tree(path: Path, attributes: bool, depth: int | None, most: int, as_json: bo
     """
     from vbnfs.cli import outline_text  # noqa: PLC0415
     from vbnfs.cli.hdf5_files import open_hdf5  # noqa: PLC0415
-    from vbnfs.cli.outline import Outline  # noqa: PLC0415
     from vbnfs.hdf5.branches import Wanted  # noqa: PLC0415
+    from vbnfs.hdf5.outline import Outline  # noqa: PLC0415
 
     given, config = given_in(options), config_of(options)
     log_to_terminal("critical")  # what matters is written below
@@ -62,9 +62,9 @@ def map_(path: Path, output: Path | None, as_json: bool, **options: Any) -> None
     top of the file; with an OBJECT, which is a group in it, for what is in that. docs/outline.md shows one.
     """
     from vbnfs.cli import map_files, map_text  # noqa: PLC0415
-    from vbnfs.cli.file_map import FileMap  # noqa: PLC0415
     from vbnfs.cli.hdf5_files import open_hdf5  # noqa: PLC0415
     from vbnfs.hdf5.branches import Wanted  # noqa: PLC0415
+    from vbnfs.hdf5.file_map import FileMap  # noqa: PLC0415
 
     write = None if output is None else map_files.writer_for(output)
     given, config = given_in(options), config_of(options)

@@ -76,8 +76,9 @@ def _check_freeing(
 
 
 def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str, Any], *, is_trial: bool) -> None:
+    from vbnfs.access.freeing import free_all  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
-    from vbnfs.cli.freeing import free, free_all  # noqa: PLC0415
+    from vbnfs.cli.freeing import free  # noqa: PLC0415
     from vbnfs.cli.in_place import stays_in_place_text  # noqa: PLC0415
 
     given = given_in(options)

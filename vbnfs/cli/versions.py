@@ -40,6 +40,6 @@ def _row(manifest: Manifest, versions: Versions, *, is_newest: bool) -> VersionR
         published=datetime.fromtimestamp(manifest.modified_ns / 1e9, UTC).strftime("%Y-%m-%d"),
         files=len(manifest.files),
         size_bytes=sum(content.size_bytes for content in known) if len(known) == len(contents) else None,
-        cached_bytes=sum(versions.dataset.cache.cached_bytes(content) for content in known),
+        cached_bytes=sum(versions.dataset.cache.cached_bytes_of(known).values()),
         is_newest=is_newest,
     )

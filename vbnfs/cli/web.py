@@ -1,14 +1,21 @@
 """`vbnfs web`: how the page is reached, and what is written about it."""
 
+import re
 import signal
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 
+from vbnfs.cli.doctor import rows_without_fetching
+from vbnfs.config.environment import WEB_TOKEN, load_supervisor, web_token
 from vbnfs.config.settings import Config
-from vbnfs.errors import WebError
+from vbnfs.daemon.systemd import SystemdNotifier
+from vbnfs.errors import UsageError, WebError
 from vbnfs.host.atomic import output_file
 from vbnfs.host.runtime import make_runtime_directory
 
@@ -16,38 +23,83 @@ try:
     from vbnfs.web.app import make_app
     from vbnfs.web.guard import TOKEN, Guard, Keys
     from vbnfs.web.house import House
+    from vbnfs.web.neighbours import is_stranger
     from vbnfs.web.rendering import Pages
     from vbnfs.web.serving import Listening, listen, serve
 except ModuleNotFoundError as error:
     raise WebError(f"{error.name} is not installed: pip install 'vbnfs[web]'") from error
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_SAFE_TOKEN: Final = re.compile(r"[0-9A-Za-z]{32,128}")
 
 
-def run(config: Config, *, port: int, is_opened: bool, hosts: Sequence[str]) -> None:
+def run(
+    config: Config,
+    *,
+    port: int,
+    is_opened: bool = False,
+    address_file: Path | None = None,
+    hosts: Sequence[str] = (),
+    any_user: bool = False,
+) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `WebError`."""
-    listening, keys, house = listen(port), Keys(), House(config)
+    keys, listening = Keys(_given_token()), listen(port)
     address = f"{listening.address}?{TOKEN}={keys.token}"
-    app = Guard(make_app(house, Pages(proof=keys.proof, dataset=config.project)), keys, hosts=hosts)
+    with ExitStack() as stack:
+        if address_file is not None:
+            _write(address_file, address)
+            stack.callback(address_file.unlink, missing_ok=True)
+        opened = None
+        if is_opened:
+            leads_here = make_runtime_directory() / f"web-{listening.port}.html"
+            stack.callback(leads_here.unlink, missing_ok=True)
+            opened = partial(_open, leads_here, address)
+        print(_announced(listening, address, address_file), flush=True)
+        house = stack.enter_context(closing(House(config, examine=partial(rows_without_fetching, config))))
+        page = make_app(house, Pages(proof=keys.proof, dataset=config.project))
+        until = partial(_until_asked, listening, opened)
+        serve(Guard(page, keys, hosts=hosts), listening, until, is_stranger=None if any_user else is_stranger)
 
-    async def until_asked() -> None:
-        with trio.open_signal_receiver(*_ENDING) as signals:
-            if is_opened:
-                await trio.to_thread.run_sync(_open, listening, address)
+
+def _announced(listening: Listening, address: str, address_file: Path | None) -> str:
+    """What is said of the address. The token is a secret: it is said only if nothing else has it."""
+    if address_file is not None:
+        return f"The page is at {listening.address}; {address_file} lets you in."
+    if web_token() is not None:
+        return f"The page is at {listening.address}; the token in {WEB_TOKEN} lets in."
+    return f"The page is at {address}\nOnly who has this address gets in. Ctrl-C ends."
+
+
+def _given_token() -> str | None:
+    """The token that another program has chosen. Raises `UsageError` for one that could be guessed."""
+    given = web_token()
+    if given is not None and _SAFE_TOKEN.fullmatch(given) is None:
+        raise UsageError(f"{WEB_TOKEN}: give 32 letters or digits at least, as 'openssl rand -hex 32' makes them")
+    return given
+
+
+async def _until_asked(listening: Listening, opened: Callable[[], None] | None) -> None:
+    """Return at a signal. A supervisor reads until then that the page is there."""
+    notifier = SystemdNotifier(load_supervisor())
+    with trio.open_signal_receiver(*_ENDING) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.ready, lambda: f"at {listening.address}")
+            if opened is not None:
+                await trio.to_thread.run_sync(opened)
             async for _ in signals:
-                return
-
-    print(f"The page is at {address}", flush=True)
-    print("Only who has this address gets in. Ctrl-C ends.", flush=True)
-    try:
-        serve(app, listening, until_asked)
-    finally:
-        house.close()
+                nursery.cancel_scope.cancel()
 
 
-def _open(listening: Listening, address: str) -> None:
+def _open(place: Path, address: str) -> None:
     """Have a browser open it. Its command line, which every user can read, names a file instead of the token."""
-    place = make_runtime_directory() / f"web-{listening.port}.html"
-    with output_file(place, mode=0o600) as out:
-        out.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n'.encode())
-    webbrowser.open(Path(place).as_uri())
+    _write(place, address)
+    webbrowser.open(place.as_uri())
+
+
+def _write(place: Path, address: str) -> None:
+    """A page of this user alone that leads to an address. Raises `WebError`."""
+    try:
+        with output_file(place, mode=0o600) as out:
+            out.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n'.encode())
+    except OSError as error:
+        raise WebError(f"{place}: {error.strerror}; name another file") from error

@@ -12,6 +12,7 @@ import platformdirs
 from vbnfs.host.identity import our_uid
 
 COMPLETING: Final = "_VBNFS_COMPLETE"
+WEB_TOKEN: Final = "VBNFS_WEB_TOKEN"  # hands `vbnfs web` its token from the program that starts it
 
 
 def variables() -> Mapping[str, str]:
@@ -28,6 +29,11 @@ def variables_for_settings_in(config_file: Path) -> dict[str, str]:
 def is_completing() -> bool:
     """Whether a shell has started `vbnfs` to complete a line (click's "Shell Completion")."""
     return COMPLETING in os.environ
+
+
+def web_token() -> str | None:
+    """The token of the page that the program which has started `vbnfs web` has chosen; None: it has not."""
+    return variables().get(WEB_TOKEN) or None
 
 
 def user_data_directory() -> Path:

@@ -47,6 +47,7 @@ class Gatherer:
             cache_available_bytes=disk.available_bytes,
             cache_problem=disk.problem,
             passthrough_problem=self._parts.passthrough.reason,
+            metrics_address=self._report.metrics_address,
             first_byte_seconds=source.first_byte_seconds,
             most_gets=source.most_gets,
             prefetches=source.prefetches,

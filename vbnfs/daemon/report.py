@@ -43,6 +43,11 @@ class Report:
         self._started = time.time()
         self._route = route_of(config).report()
 
+    @property
+    def metrics_address(self) -> str | None:
+        """Where Prometheus finds its figures, host and port; None where nothing answers."""
+        return self._config.metrics_address
+
     def identity(self) -> dict[str, Any]:
         """Which mount this is, and for how long it has been."""
         return {

@@ -78,10 +78,12 @@ def compare(old: Manifest, new: Manifest, *, bucket: str) -> Comparison:
     gone = [before[path] for path in sorted(before.keys() - after.keys())]
     come = [after[path] for path in sorted(after.keys() - before.keys())]
     files += _moved(gone, come, bucket)
-    no_table = {*_data_files(old), *_data_files(new)}
-    order = list(Kind)
-    changes = (FileChange(kind, was, now, {was, now}.isdisjoint(no_table)) for kind, was, now in files)
-    return Comparison(old, new, tuple(sorted(changes, key=lambda file: (order.index(file.kind), file.place))))
+    order = {kind: place for place, kind in enumerate(Kind)}
+    changes = [
+        FileChange(kind, was, now, all(file.is_table for file in (was, now) if file is not None))
+        for kind, was, now in files
+    ]
+    return Comparison(old, new, tuple(sorted(changes, key=lambda file: (order[file.kind], file.place))))
 
 
 _Pair = tuple[Kind, DataFile | None, DataFile | None]
@@ -106,11 +108,6 @@ def _moved(gone: Iterable[DataFile], come: Iterable[DataFile], bucket: str) -> I
         yield (Kind.RENAMED, file, same.pop(0)) if same else (Kind.DELETED, file, None)
     for left in targets.values():
         yield from ((Kind.CREATED, None, file) for file in left)
-
-
-def _data_files(manifest: Manifest) -> Iterator[DataFile]:
-    entries = zip(manifest.files, entries_of(manifest), strict=True)
-    return (file for file, entry in entries if not entry.is_metadata)
 
 
 # AllenSDK's text

@@ -6,6 +6,7 @@ animal was recorded. `file_id` is absent, since it depends on the dataset versio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -20,8 +21,8 @@ _PACIFIC = timezone(timedelta(hours=-7))
 _FIRST_DAY = datetime(2020, 6, 30, 11, 7, 43, tzinfo=_PACIFIC)
 _GENOTYPES = (
     "wt/wt",
-    "Sst-IRES-Cre/wt;Ai32(RCL-ChR2(H134R)_EYFP)/wt",
     "Vip-IRES-Cre/wt;Ai32(RCL-ChR2(H134R)_EYFP)/wt",
+    "Sst-IRES-Cre/wt;Ai32(RCL-ChR2(H134R)_EYFP)/wt",
 )
 _STRUCTURES = {  # from the tip of each probe to its top
     "probeA": ("MB", "TH", "DG", "CA1", "VISam"),
@@ -162,8 +163,14 @@ def _probes(seed: int, sessions: pd.DataFrame, scale: ReleaseScale) -> pd.DataFr
                 }
             )
     if len(rows) > 1:
-        rows[-1]["has_lfp_data"] = False  # as 4 in 100 real ones
+        _last_of_second(rows)["has_lfp_data"] = False  # as 4 in 100 real ones
     return pd.DataFrame(rows)
+
+
+def _last_of_second(probes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last probe of the second session; of the first one if there is no other."""
+    sessions = list(dict.fromkeys(probe["ecephys_session_id"] for probe in probes))
+    return [probe for probe in probes if probe["ecephys_session_id"] == sessions[:2][-1]][-1]
 
 
 def _channels(seed: int, probes: pd.DataFrame, scale: ReleaseScale) -> pd.DataFrame:

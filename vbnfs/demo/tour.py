@@ -48,10 +48,10 @@ _NEXT: Final = {
 _SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
-def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
+def run_demo(directory: Path | None, *, keep: bool, is_page: bool = False, scale: ReleaseScale | None = None) -> None:
     """Run the demo in `directory` (None: a temporary one, removed at the end). Raises a `VbnfsError`.
 
-    `keep` leaves server and mount running until Ctrl-C.
+    `keep` leaves server and mount running until Ctrl-C; so does `is_page`, with the page of `vbnfs web`.
     """
     for number in _ENDING:
         signal.signal(number, _end)
@@ -63,7 +63,9 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
         _write_settings(place, server.endpoint_url)
         with _mounted(place, server.endpoint_url):
             _Tour(place).walk()
-            if keep:
+            if is_page:
+                _show_the_page(place)
+            elif keep:
                 _wait_for_interrupt(place)
     _say_goodbye(directory)
 
@@ -268,6 +270,12 @@ def _wait_for_interrupt(place: Path) -> None:
         print(f"In Python: vbnfs.Dataset(config_file={str(place / _SETTINGS)!r}), or the variable VBNFS_CONFIG.")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
+
+
+def _show_the_page(place: Path) -> None:
+    with suppress(KeyboardInterrupt):
+        _say("All of it in a browser: open the address. Ctrl-C here ends the demo.")
+        _vbnfs(place, "web", "--port", "0")
 
 
 def _vbnfs(place: Path, *arguments: str) -> None:

@@ -14,7 +14,7 @@ from vbnfs.errors import DeadlineError, VbnfsError, copy_error, with_remedy
 from vbnfs.figures import Failure
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange
-from vbnfs.reading.deadlines import Deadlines
+from vbnfs.reading.deadlines import MORE, Deadlines
 
 _MOST_FILES: Final = 4096
 _MOST_READS: Final = 256
@@ -106,15 +106,21 @@ class Failures:
     def guard(self, inode: int, *, is_read: bool = True, what: str = "", remedy: str | None = None) -> Iterator[None]:
         """For whatever can wait for the network: it has a deadline (`DeadlineError`), and a failure is noted.
 
+        What is fetched meanwhile moves the deadline (reading/deadlines.py).
+
         Only with `is_read` does it end the failures before: looking at what happened does not mend it. `what` and
         `remedy` say what does not answer, and what helps, where it is not S3.
         """
+        began, seconds = trio.current_time(), self._io_timeout_seconds
         try:
-            with self._deadlines.fail_after(self._io_timeout_seconds):
+            with self._deadlines.fail_after(seconds):
                 yield
         except trio.TooSlowError:
-            seconds = self._io_timeout_seconds
-            error = DeadlineError(f"{what}no answer within {seconds:g} s (--io-timeout)", remedy=remedy)
+            is_slow = trio.current_time() - began >= MORE * seconds
+            slow = f"not all of it within {MORE * seconds:g} s, {MORE} times --io-timeout, though bytes came"
+            error = DeadlineError(
+                f"{what}{slow if is_slow else f'no answer within {seconds:g} s (--io-timeout)'}", remedy=remedy
+            )
             self._by_inode[inode] = with_remedy(error)
             raise error from None
         except VbnfsError as error:

@@ -185,17 +185,15 @@ class BlockSource:
     async def _outcomes(self, coming: Mapping[int, Block]) -> dict[int, Bytes | None]:
         """What comes of blocks, by number. Where the reader's time runs out, their fetches are given up."""
         arrivals = {index: block.arrival for index, block in coming.items()}
-        deadline, deadlines = trio.current_effective_deadline(), self._limit.deadlines
-        before_seconds = deadlines.held_seconds
-        try:
-            with deadlines.waiting_for_fetches():
+        fetches = {block.fetch for block in coming.values() if block.fetch is not None}
+        progress = [fetch.progress for fetch in fetches]
+        with self._limit.deadlines.waiting_for_fetches(progress) as is_over:
+            try:
                 return {index: await arrival.outcome() for index, arrival in arrivals.items()}
-        except trio.Cancelled:
-            held_seconds = deadlines.held_seconds - before_seconds
-            if trio.current_time() - held_seconds >= deadline:  # else its program does not wait any more
-                fetches = {block.fetch for block in coming.values() if block.fetch is not None}
-                self._live.give_up(block for fetch in fetches for block in fetch.lacking.values())
-            raise
+            except trio.Cancelled:
+                if is_over():  # else its program does not wait any more
+                    self._live.give_up(block for fetch in fetches for block in fetch.lacking.values())
+                raise
 
     def prefetch(
         self, content: Content, indices: Sequence[int], *, window_blocks: int = 0, rank: Rank = Rank.READ_AHEAD
@@ -367,6 +365,7 @@ class BlockSource:
                 ):
                     async for one in rounds:
                         self._settle_found(fetch, one.found)
+                        fetch.progress.note(sum(map(len, one.found.values())))
                         for run in one.runs:
                             await self._receive(fetch, run)
             finally:
@@ -388,7 +387,7 @@ class BlockSource:
             else:
                 await self._arrive(fetch, indices, data, kept_in)
 
-        await self._sources.get_blocks(fetch.content, run, receive)
+        await self._sources.get_blocks(fetch.content, run, receive, fetch.progress.note)
 
     async def _settle_stored(self, fetch: Fetch, indices: range) -> None:
         """What has received these blocks has brought them to the disk."""

@@ -14,6 +14,7 @@ from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content, Received, Stored
 from vbnfs.reading.block_states import FIRST, BlockState, moved
+from vbnfs.reading.deadlines import Progress
 from vbnfs.reading.planner import even_share
 from vbnfs.reading.rate_limit import Admission
 
@@ -79,9 +80,9 @@ class Block:
 class Fetch:
     """Adjacent blocks that are fetched together.
 
-    `admission` is its wish to ask for them. `lacking` has those that have not come yet, by number, ascending. It
-    holds room in memory for `held` blocks: those in transit, at most `transit_blocks`, and the one that is being put
-    together.
+    `admission` is its wish to ask for them, `progress` what has come of them. `lacking` has those that have not come
+    yet, by number, ascending. It holds room in memory for `held` blocks: those in transit, at most `transit_blocks`,
+    and the one that is being put together.
     """
 
     content: Content
@@ -89,6 +90,7 @@ class Fetch:
     lacking: dict[int, Block]
     transit_blocks: int
     admission: Admission
+    progress: Progress
     held: int = 0
 
     @property

@@ -5,6 +5,7 @@ from typing import Protocol
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.link import Link
 from vbnfs.objects import Content
+from vbnfs.reading.deadlines import Progress
 from vbnfs.reading.fetches import TRANSIT_BLOCKS, Backlogs, Block, Fetch, bytes_of, longest_fetch, room_for
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Memory
@@ -96,7 +97,8 @@ class Shares:
         `is_wanted`: a reader waits for it.
         """
         admission = Admission(content.content_id, bytes_of(content, indices), is_wanted=is_wanted)
-        fetch = Fetch(content, indices, self._live.begin(content, indices), self._transit_blocks, admission, held)
+        lacking, progress = self._live.begin(content, indices), Progress(self._limit.deadlines)
+        fetch = Fetch(content, indices, lacking, self._transit_blocks, admission, progress, held)
         for block in fetch.lacking.values():
             block.fetch = fetch
         return fetch

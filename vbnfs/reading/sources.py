@@ -66,8 +66,9 @@ class _Attempt:
 class _Rest:
     """The blocks that were not handed on to `receive` yet."""
 
-    def __init__(self, content: Content, indices: range, receive: ReceiveBlocks) -> None:
+    def __init__(self, content: Content, indices: range, receive: ReceiveBlocks, note: Callable[[int], None]) -> None:
         self.content = content
+        self.note = note
         self.indices = indices
         self.is_handing_on = False  # stays, where `receive` fails
         self._receive = receive
@@ -115,12 +116,19 @@ class Sources:
         # For which contents the verdict of all processes was read lately.
         self._recent: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, ttl=_LATELY_SECONDS, timer=trio.current_time)
 
-    async def get_blocks(self, content: Content, indices: range, receive: ReceiveBlocks) -> None:
+    async def get_blocks(
+        self,
+        content: Content,
+        indices: range,
+        receive: ReceiveBlocks,
+        note: Callable[[int], None] = lambda count_bytes: None,
+    ) -> None:
         """Hand adjacent blocks to `receive`, in order, as they come, each of them checked where that can be.
 
-        Raises what the first source failed with, where none gives the rest.
+        `note` gets how many bytes have come, as they do, before blocks are whole. Raises what the first source failed
+        with, where none gives the rest.
         """
-        rest = _Rest(content, indices, receive)
+        rest = _Rest(content, indices, receive, note)
         while True:
             begun, known = rest.indices, await self._proof.of(content)
             at_mirrors = await self._ask_mirrors(rest, known)
@@ -173,6 +181,7 @@ class Sources:
         assembler = BlockAssembler(content, rest.indices)
 
         async def receive(received: Received) -> None:
+            rest.note(len(received))
             for indices, blocks in assembler.add(received):
                 wrong = None
                 if known is not None and blocks is not None:

@@ -35,11 +35,14 @@ from vbnfs.errors import (
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectClient, RangeRequest, Receive, Received
-from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer, next_chance
+from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer, next_chance, slow_chance
 from vbnfs.s3.wrapper import WrapperClient
 
 _PROBE_SECONDS: Final = 3.0  # for the answer to a probe
 PROBES_AT_ONCE: Final = 6  # two are sent a second
+_MOVING_SECONDS: Final = 1.0
+_CROWD: Final = 4  # fewer that are stalled are hiccups of their own ...
+_PART_STALLED: Final = 0.25  # ... and so is a smaller part of those that are under way
 
 
 @dataclass(slots=True)
@@ -47,7 +50,8 @@ class _Lately:
     """What the GETs of a client share.
 
     How long first and later steps took lately, how many GETs may be made twice, how many there may be at a time and
-    are, since when nothing has come, and the last proof that new connections bring something.
+    are, how many of them are stalled, when something came last and since when nothing has, and the last proof that
+    new connections bring something.
     """
 
     most: float
@@ -56,13 +60,22 @@ class _Lately:
     later: StallTimer = field(default_factory=StallTimer)
     budget: HedgeBudget = field(default_factory=HedgeBudget)
     under_way: int = 0
+    stalled: int = 0
+    heard_at: float = -math.inf
     silence: Silence = field(default_factory=Silence)
     proof: Proof = field(default_factory=Proof)
     proven: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
 
     def note_byte(self) -> None:
         """Something has come, if only a refusal."""
+        self.heard_at = trio.current_time()
         self.silence = self.silence.after_byte()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the line has more GETs than it can carry: many are stalled, and others get on."""
+        is_moving = trio.current_time() - self.heard_at < _MOVING_SECONDS
+        return is_moving and self.stalled >= max(_CROWD, _PART_STALLED * self.under_way)
 
     def prove(self, began: float) -> None:
         """Something has come by a new connection, asked at `began`."""
@@ -74,9 +87,13 @@ class _Lately:
 class HedgingClient(WrapperClient):
     """Asks `inner` a second time for a range that stalls; everything else is passed on.
 
-    `on_stall` is called when one does, also where it is not asked for again. `most` is how many GETs there may be at
-    a time; where there are, one that stalls is replaced. A GET of which no byte comes for `silence_seconds` fails
-    with `SilenceError`. `sends_probes`: also while nothing comes at all, it is found out when something does again.
+    `on_stall` is called when one does, also where it is not asked for again, and `on_crowd`, with how many do, where
+    that is many and others get on. `most` is how many GETs there may be at a time; where there are, one that stalls
+    is replaced.
+
+    A GET of which no byte comes for `silence_seconds` fails with `SilenceError`. Where others bring some, it waits
+    for them on a full line, and has `crowded_seconds`. `sends_probes`: also while nothing comes at all, it is found
+    out when something does again.
     """
 
     def __init__(
@@ -85,14 +102,17 @@ class HedgingClient(WrapperClient):
         *,
         metrics: Metrics,
         on_stall: Callable[[], None] = lambda: None,
+        on_crowd: Callable[[int], None] = lambda stalled: None,
         most: float = math.inf,
         silence_seconds: float = math.inf,
+        crowded_seconds: float = 0.0,
         sends_probes: bool = False,
     ) -> None:
         super().__init__(inner)
         self._metrics = metrics
         self._on_stall = on_stall
-        self._silence_seconds = silence_seconds
+        self._on_crowd = on_crowd
+        self._patience = _Patience(silence_seconds, max(silence_seconds, crowded_seconds))
         self._lately = _Lately(most, sends_probes)
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
@@ -101,7 +121,7 @@ class HedgingClient(WrapperClient):
         lately.budget = lately.budget.after_request()
         first = request.anew() if lately.silence.is_long(now) else request
         lately.silence = lately.silence.after_request(now)
-        race = _Race(self._inner, first, receive, lately, self._stalled, self._silence_seconds)
+        race = _Race(self._inner, first, receive, lately, self._stalled, self._patience)
         try:
             await race.run()
         except StorageError as error:
@@ -112,6 +132,8 @@ class HedgingClient(WrapperClient):
     def _stalled(self, may_ask: bool) -> bool:
         """A GET has stalled, and could be asked for once more: whether to do so."""
         self._on_stall()
+        if self._lately.is_crowded:
+            self._on_crowd(self._lately.stalled)
         if not may_ask or not self._lately.budget.has_one:
             return False
         self._lately.budget = self._lately.budget.after_hedge()
@@ -124,6 +146,18 @@ def _is_answer(error: StorageError) -> bool:
     if isinstance(error, TransportError):
         return isinstance(error, BusyError) and not isinstance(error, NoDescriptorError)
     return not isinstance(error, OfflineError | DeadlineError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """For how long no byte of a GET may come: while none comes of others, and while some do."""
+
+    silent_seconds: float
+    crowded_seconds: float
+
+    def ends_at(self, heard_at: float, others_at: float) -> float:
+        """When a GET is given up. `heard_at`: when its last byte came, or it began; `others_at`: that of others."""
+        return min(max(heard_at, others_at) + self.silent_seconds, heard_at + self.crowded_seconds)
 
 
 @dataclass(eq=False, slots=True)
@@ -151,32 +185,35 @@ class _Race:
         receive: Receive,
         lately: _Lately,
         on_stall: Callable[[bool], bool],
-        silence_seconds: float,
+        patience: _Patience,
     ) -> None:
         self._client = client
         self._request = request
         self._receive = receive
         self._lately = lately
         self._on_stall = on_stall
-        self._silence_seconds = silence_seconds
+        self._patience = patience
         self._start, self._stop = request.byte_range.start, request.byte_range.stop
         self._position = self._step_start = self._start  # the next byte to hand on; where the step began
-        self._step_began = self._heard_at = self._judged_at = trio.current_time()
+        self._step_began = self._heard_at = self._judged_at = self._byte_at = trio.current_time()
         self._is_stalled = False
         self._replaced = 0  # since the last byte
         self._runners: list[_Runner] = []
         self._taking = trio.Lock()
         self._failure: Exception | None = None
-        self._silent = trio.CancelScope(deadline=self._heard_at + silence_seconds)
+        self._silent = trio.CancelScope()
 
     async def run(self) -> None:
         """Hand the range on. Raises what the last request failed with, or what `receive` raised."""
-        with self._silent:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, nursery)
-                await self._ask(self._new_runner(self._request.is_anew), nursery.cancel_scope)
+        try:
+            with self._silent:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch, nursery)
+                    await self._ask(self._new_runner(self._request.is_anew), nursery.cancel_scope)
+        finally:
+            self._set_stalled(is_stalled=False)
         if self._silent.cancelled_caught:
-            about = f"{self._request.version}: no byte within {self._silence_seconds:g} s"
+            about = f"{self._request.version}: no byte within {round(trio.current_time() - self._byte_at, 1):g} s"
             raise SilenceError(f"{about} on any connection (--silence-timeout)")
         if self._failure is not None:
             raise self._failure
@@ -216,23 +253,22 @@ class _Race:
     async def _take(self, runner: _Runner, received: Received) -> None:
         """Hand on what of it is new."""
         self._note_byte(runner)
-        self._silent.deadline = trio.current_time() + self._silence_seconds
+        self._byte_at = trio.current_time()
         runner.offset = received.stop
         if runner.offset <= self._position:
             return
         began, runner.is_handing_on = trio.current_time(), True
-        self._silent.deadline = math.inf  # the receiver's time
         await self._receive(received.after(self._position))
         runner.is_handing_on = False
         self._position = runner.offset
-        self._heard_at = trio.current_time()
-        self._silent.deadline = self._heard_at + self._silence_seconds
+        self._heard_at = self._byte_at = trio.current_time()
         self._step_began += self._heard_at - began  # that was the receiver's time
         if self._position - self._step_start >= STEP_BYTES or self._position == self._stop:
             self._end_step(runner)
 
     def _note_byte(self, runner: _Runner) -> None:
-        self._is_stalled, self._replaced = False, 0
+        self._set_stalled(is_stalled=False)
+        self._replaced = 0
         if runner.is_anew:
             runner.is_anew = False
             self._lately.prove(runner.began)
@@ -256,10 +292,13 @@ class _Race:
 
     async def _watch(self, nursery: trio.Nursery) -> None:
         while self._position < self._stop:  # the end of a body's frame is the client's own to wait for
-            with trio.move_on_at(min(self._due_at(), self._probe_at())):
+            with trio.move_on_at(min(self._due_at(), self._probe_at(), self._gives_up_at())):
                 await self._lately.proven.park()
             if any(runner.is_handing_on for runner in self._runners):
                 self._judged_at = trio.current_time()
+            elif trio.current_time() >= self._gives_up_at():
+                self._silent.cancel()
+                return
             else:
                 self._judge(nursery)
 
@@ -267,10 +306,20 @@ class _Race:
         """When it is stalled, or has stalled for as long again."""
         step = max(self._step_began, self._judged_at) + self._timer.seconds
         silent = max(self._heard_at, self._judged_at) + self._timer.silent_seconds
-        return min(step, silent, self._next_chance())
+        return min(step, silent, self._next_chance(), self._replaced_at())
 
     def _next_chance(self) -> float:
-        return next_chance(self._heard_at, self._judged_at, self._silence_seconds)
+        seconds = self._patience.silent_seconds
+        return next_chance(self._heard_at, self._judged_at, seconds)
+
+    def _replaced_at(self) -> float:
+        return slow_chance(self._step_began, self._judged_at, self._patience.silent_seconds)
+
+    def _gives_up_at(self) -> float:
+        """When it has brought nothing for too long; never while the receiver takes its time."""
+        if any(runner.is_handing_on for runner in self._runners):
+            return math.inf
+        return self._patience.ends_at(self._byte_at, self._lately.heard_at)
 
     def _probe_at(self) -> float:
         if not self._lately.sends_probes or any(runner.is_handing_on for runner in self._runners):
@@ -285,13 +334,20 @@ class _Race:
             self._judged_at = now
             self._ask_once_more(nursery)
         elif now >= self._due_at():
-            is_last_chance = now >= self._next_chance()
-            self._judged_at, self._is_stalled = now, True
+            is_last_chance, is_replaced = now >= self._next_chance(), now >= self._replaced_at()
+            self._judged_at = now
+            self._set_stalled(is_stalled=True)
             if self._on_stall(self._may_ask_once_more(now)) or is_last_chance:
                 self._ask_once_more(nursery)
+            elif is_replaced:
+                self._ask_once_more(nursery, replaces=True)
         elif now >= self._probe_at():
             self._lately.silence = self._lately.silence.after_probe(now)
             nursery.start_soon(self._probe)
+
+    def _set_stalled(self, *, is_stalled: bool) -> None:
+        self._lately.stalled += is_stalled - self._is_stalled
+        self._is_stalled = is_stalled
 
     def _may_ask_once_more(self, now: float) -> bool:
         """Whether there is room for one more, or the only one has had its time: twice as much each time."""
@@ -299,9 +355,9 @@ class _Race:
             return True
         return now - self._runners[0].began >= self._timer.silent_seconds * 2.0**self._replaced
 
-    def _ask_once_more(self, nursery: trio.Nursery) -> None:
-        """On a new connection, and on no more than two at a time, or one where there is no room."""
-        has_room = len(self._runners) == 1 and self._lately.under_way < self._lately.most
+    def _ask_once_more(self, nursery: trio.Nursery, *, replaces: bool = False) -> None:
+        """On a new connection; on two at a time at the most, on one where there is no room, or it `replaces` one."""
+        has_room = not replaces and len(self._runners) == 1 and self._lately.under_way < self._lately.most
         replaced = None if has_room else self._runners.pop(0)
         if replaced is not None:
             self._replaced += 1

@@ -2,7 +2,8 @@
 
 The link is measured by the GETs themselves (`link.py`): more run at a time as long as that brings more. When the
 server says that it is too many there are fewer. TCP does so with its window (additive increase, multiplicative
-decrease: RFC 5681): every good answer allows a little more, 503 SlowDown and 429 halve it. Prefetches get only a
+decrease: RFC 5681): every good answer allows a little more, 503 SlowDown and 429 halve it, and so does a line on
+which many GETs stall while others get on (hedging.py). No GET waits for those that stall. Prefetches get only a
 part, so that there is always room for a reader. A short GET takes the line for a moment only: where all that fill the
 link are running, it runs beside them.
 """
@@ -49,6 +50,11 @@ class Pace:
             return self
         return replace(self, limit=max(min(_FEWEST, self.most), self.limit / 2), slowed_at=now)
 
+    def after_stalls(self, now: float, stalled: int) -> "Pace":
+        """So many GETs bring nothing, while others get on: half as many as well, and room for a few beside those."""
+        slowed = self.after_busy(now)
+        return replace(slowed, limit=min(float(self.most), max(slowed.limit, float(stalled + _RESERVED))))
+
 
 def prefetches_of(gets: int, *, demand_waits: bool) -> int:
     """How many of so many GETs at a time may be prefetches. At least one, or prefetching would starve.
@@ -85,6 +91,11 @@ class PacedClient(WrapperClient):
     def prefetches(self, *, demand_waits: bool) -> int:
         """See `prefetches_of`, of the GETs that there may be now."""
         return prefetches_of(self.gets, demand_waits=demand_waits)
+
+    def note_stalls(self, stalled: int) -> None:
+        """The line has more GETs than it can carry: see `Pace.after_stalls`."""
+        self.pace = self.pace.after_stalls(trio.current_time(), stalled)
+        self._set_limit()
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""

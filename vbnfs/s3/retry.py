@@ -46,7 +46,7 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 _JITTER_SECONDS: Final = 0.1
 _PART_FOR_A_TRY: Final = 0.1  # of the time allowed: a try that begins when it is nearly over is useless
 _MISMATCHES: Final = 5
-_PROGRESS_BYTES: Final = 64 << 10  # by which a range gets on, or its time is not begun anew
+_PROGRESS_BYTES: Final = 16 << 10  # by which a range gets on, or its time is not begun anew
 
 
 def wait_seconds(

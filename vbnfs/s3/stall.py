@@ -72,6 +72,15 @@ def next_chance(heard_at: float, judged_at: float, silence_seconds: float) -> fl
     return next((at for at in chances if judged_at < at), math.inf)
 
 
+def slow_chance(step_began: float, judged_at: float, silence_seconds: float) -> float:
+    """When a GET of which some bytes come, and no step, leaves its connection for a new one, whatever was saved.
+
+    It brings no byte twice for that; on a full line another connection may do better.
+    """
+    at = step_began + silence_seconds
+    return at if judged_at < at else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class HedgeBudget:
     """Requests earn the right to ask twice: one in ten, a few at a time: no slow server gets twice as many."""

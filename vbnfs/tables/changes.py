@@ -8,13 +8,16 @@ in one version and text in the other is compared as numbers, where the text is a
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from vbnfs.tables.columns import key_of
 from vbnfs.tables.reading import read_csv
+
+OLD: Final = "the old one"  # of two tables, as messages name it
+NEW: Final = "the new one"
 
 Id = int | float | str | bool
 
@@ -46,7 +49,11 @@ class TableChanges:
 
 def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
     """Compare two versions of a table. Raises `DatasetError` if one of them is not a CSV table."""
-    old, new = read_csv(old_csv, name="the old one"), read_csv(new_csv, name="the new one")
+    return compare_frames(read_csv(old_csv, name=OLD), read_csv(new_csv, name=NEW))
+
+
+def compare_frames(old: pd.DataFrame, new: pd.DataFrame) -> TableChanges:
+    """Compare two versions of a table as pandas has read them."""
     shared = [column for column in new.columns if column in old.columns]
     key = key_of(new, old)
     rows = _whole_rows(old[shared], new[shared]) if key is None else _keyed_rows(old, new, key, shared)

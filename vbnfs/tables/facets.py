@@ -110,7 +110,8 @@ def _facet(
 def _values(cells: "pd.Series[Any]") -> Sequence[Any] | None:
     """The different values of a column that is a facet; None for one that is none."""
     if _is_list(cells):
-        return sorted(set(_listed(cells)))
+        counts = _listed(cells).value_counts()  # there may be many: those of most rows come first
+        return sorted(counts.index, key=lambda value: (-counts[value], value))
     there = cells.dropna()
     if kind_of(cells) is Kind.NUMBERS and not pd.api.types.is_integer_dtype(there.dtype):
         return None

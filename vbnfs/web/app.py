@@ -1,10 +1,10 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qs
 
-from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -14,21 +14,24 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
+from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError
 from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.web.area_views import AreaViews
+from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
 from vbnfs.web.machine_page import remedies
 from vbnfs.web.picked import picked_of
-from vbnfs.web.rendering import Pages
+from vbnfs.web.readings import StillReadingError
+from vbnfs.web.rendering import Pages, is_of_reading
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
-from vbnfs.web.versions_page import version_rows
+from vbnfs.web.versions_page import VersionRow, version_rows
+from vbnfs.web.views import form_of, in_a_thread
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
-_MOST_FORM_BYTES: Final = 1 << 20
-_MOST_FIELDS: Final = 20_000
-
-View = Callable[[Request], Response]
+_JOB: Final = re.compile(r"[0-9]{1,18}")
+_HOW_FAR: Final = {"HX-Retarget": "#how-far", "HX-Reswap": "outerHTML"}  # where a part of reading.html goes
 
 
 class Page:
@@ -40,49 +43,67 @@ class Page:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All addresses."""
+        """All addresses but those of files and areas: see `FileViews`, `AreaViews`."""
         return [
-            Route("/", _in_a_thread(self.versions)),
-            Route("/sessions", _in_a_thread(self.sessions)),
-            Route("/changes", _in_a_thread(self.changes)),
-            Route("/machine", _in_a_thread(self.machine)),
-            Route("/plan", _in_a_thread(self.plan), methods=["POST"]),
-            Route("/jobs", _in_a_thread(self.jobs)),
-            Route("/jobs", _in_a_thread(self.begin), methods=["POST"]),
-            Route("/jobs/{number:int}/end", _in_a_thread(self.end), methods=["POST"]),
-            Route("/static/{name:path}", _in_a_thread(_static)),
+            Route("/", in_a_thread(self.versions)),
+            Route("/sessions", in_a_thread(self.sessions)),
+            Route("/notes", in_a_thread(self.notes)),
+            Route("/changes", in_a_thread(self.changes)),
+            Route("/machine", in_a_thread(self.machine)),
+            Route("/doctor", in_a_thread(self.findings)),
+            Route("/doctor", in_a_thread(self.examine), methods=["POST"]),
+            Route("/plan", in_a_thread(self.plan), methods=["POST"]),
+            Route("/jobs", in_a_thread(self.jobs)),
+            Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
+            Route("/jobs/{number}/end", in_a_thread(self.end), methods=["POST"]),
+            Route("/static/{name:path}", in_a_thread(_static)),
         ]
 
     def versions(self, request: Request) -> Response:
         """The dataset: its versions side by side."""
-        versions = self._house.versions
         return self._pages.answer(
             request,
             "versions.html",
-            versions=version_rows(versions, self._house.here()),
-            problems=versions.problems,
+            versions=self._versions(),
+            problems=self._house.versions.problems,
             mountpoint=self._house.mountpoint(),
             config=self._house.config,
         )
+
+    def _versions(self) -> Sequence[VersionRow]:
+        return version_rows(self._house.versions, self._house.kinds, self._house.here())
 
     def sessions(self, request: Request) -> Response:
         """Sessions, by what an address asks for."""
         asked = asked_of(request.query_params.multi_items())
         name, table = self._house.table(asked.version, "sessions")
+        found = find(table, asked, name=name)
+        whole_ids = [row.session_id for row in found.rows if row.whole_bytes]
+        manifest = self._house.versions.manifest(asked.version)
         return self._pages.answer(
             request,
             "sessions.html",
             asked=asked,
-            found=find(table, asked, name=name),
-            all_versions=[str(one) for one in self._house.versions.release.versions][::-1],
+            found=found,
+            verified=verified_sessions(self._house.versions, manifest, whole_ids),
+            all_versions=self._all_versions(),
         )
+
+    def notes(self, request: Request) -> Response:
+        """The bucket's release notes; nothing where there are none."""
+        return self._pages.part(request, "notes.html", notes=self._house.notes.text())
 
     def changes(self, request: Request) -> Response:
         """What a version has otherwise than another one; its tables are read only if that is asked for."""
         given = request.query_params
         is_read = given.get("tables") == "yes"
-        difference = self._house.dataset.diff(given.get("old"), given.get("new"), tables=is_read)
-        return self._pages.answer(request, "changes.html", report=difference.as_json(), is_read=is_read)
+        report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
+        names = self._all_versions()
+        return self._pages.answer(request, "changes.html", report=report, is_read=is_read, all_versions=names)
+
+    def _all_versions(self) -> Sequence[str]:
+        """Their names, the newest first."""
+        return [str(one) for one in self._house.versions.release.versions][::-1]
 
     def machine(self, request: Request) -> Response:
         """Mounts, their readers and rates, the cache, pins."""
@@ -94,20 +115,31 @@ class Page:
             remedies=remedies(mounts),
             fetches=running_fetches(),
             cache=self._house.cache(),
+            by_version=[(one.name, one.here_bytes, one.size_bytes) for one in self._versions()],
             pins=self._house.pins(),
+            examined=self._house.examining.now,
         )
+
+    def examine(self, request: Request) -> Response:
+        """Begin to examine this machine."""
+        self._house.examining.begin()
+        return self.findings(request)
+
+    def findings(self, request: Request) -> Response:
+        """What an examination has found, or that it is under way."""
+        return self._pages.part(request, "findings.html", examined=self._house.examining.now)
 
     def plan(self, request: Request) -> Response:
         """What fetching the picked sessions would do; nothing is begun."""
-        picked = picked_of(_form(request))
+        picked = picked_of(form_of(request))
         places = self._house.places(picked, asked_of(request.query_params.multi_items()))
         plan = self._house.plan(picked, places)
         return self._pages.part(request, "plan.html", plan=plan, picked=picked, places=places)
 
     def begin(self, request: Request) -> Response:
         """Begin to fetch, or pin, what a plan was of."""
-        picked = picked_of(_form(request))
-        self._house.fetch(picked, _form(request).get("place", ()))
+        picked = picked_of(form_of(request))
+        self._house.fetch(picked, form_of(request).get("place", ()))
         return self.jobs(request)
 
     def jobs(self, request: Request) -> Response:
@@ -116,8 +148,18 @@ class Page:
 
     def end(self, request: Request) -> Response:
         """Have a job end."""
-        self._house.jobs.end(request.path_params["number"])
+        number = request.path_params["number"]
+        if _JOB.fullmatch(number) is None:
+            raise HTTPException(404, "There is no such job.")
+        self._house.jobs.end(int(number))
         return self.jobs(request)
+
+    async def reading(self, request: Request, error: Exception) -> Response:
+        """What is shown while a view's tables are being read: how far that is. It asks again each second."""
+        assert isinstance(error, StillReadingError)
+        if is_of_reading(request):
+            return self._pages.part(request, "how_far.html", _HOW_FAR, now=error.now)
+        return self._pages.answer(request, "reading.html", HTTPStatus.ACCEPTED, now=error.now)
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """What is shown where a view cannot give its page: why, and what to do."""
@@ -126,40 +168,26 @@ class Page:
         assert isinstance(error, VbnfsError)
         return self._pages.answer(request, "failed.html", 503, message=str(error), remedy=error.remedy)
 
+    async def defect(self, request: Request, error: Exception) -> Response:
+        """What is shown where a view has a defect. The server logs it."""
+        message = f"This is a defect of vbnfs ({type(error).__name__}): please report it."
+        remedy = "What 'vbnfs web' has written where it runs says more."
+        return self._pages.answer(request, "failed.html", 500, message=message, remedy=remedy)
+
 
 def make_app(house: House, pages: Pages) -> Starlette:
     """The page as an ASGI application, which asks no one who they are: put a `Guard` before it."""
     page = Page(house, pages)
     return Starlette(
-        routes=page.routes,
-        middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES)],
-        exception_handlers={VbnfsError: page.failed, HTTPException: page.failed},
+        routes=[*page.routes, *FileViews(house, pages).routes, *AreaViews(house, pages).routes],
+        middleware=[Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES, compresslevel=1)],
+        exception_handlers={
+            VbnfsError: page.failed,
+            HTTPException: page.failed,
+            StillReadingError: page.reading,
+            Exception: page.defect,
+        },
     )
-
-
-def _in_a_thread(view: View) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        request.state.form = await _body(request) if request.method == "POST" else b""
-        return await run_sync(view, request)
-
-    return answer
-
-
-async def _body(request: Request) -> bytes:
-    """The form that a request has, as it came. Raises an `HTTPException` for one that is too long."""
-    found = bytearray()
-    async for piece in request.stream():
-        found += piece
-        if len(found) > _MOST_FORM_BYTES:
-            raise HTTPException(413, "That is more than this page sends.")
-    return bytes(found)
-
-
-def _form(request: Request) -> Mapping[str, Sequence[str]]:
-    try:
-        return parse_qs(request.state.form.decode("utf-8"), max_num_fields=_MOST_FIELDS, keep_blank_values=True)
-    except ValueError as error:
-        raise HTTPException(400, "No form of this page.") from error
 
 
 def _static(request: Request) -> Response:

@@ -3,11 +3,13 @@
 A page at a loopback port can be asked by every user of the machine, and by every web page that its user's browser has
 open. So a request counts if
 
+- a program of the page's user, or root's, asks (`neighbours.py`, before anything here), unless any user may;
 - its field `Host` names this machine, on any port (an SSH tunnel has another one), or a host that `--allow` names: a
   name of a foreign domain that leads to 127.0.0.1 is refused (DNS rebinding);
 - it has the cookie that an address with the token has set: the token is printed to the user alone;
 - for what changes something: it is a POST of this page itself, which only the page's own scripts can send
-  (`Sec-Fetch-Site`, a field with a value that the pages have). Cookies know no ports.
+  (`Sec-Fetch-Site`, a field with a value that the pages have). Cookies know no ports;
+- for what changes nothing: another site asks for it as a page to go to alone, not as a part of its own.
 
 Answers forbid the browser scripts, styles, pictures and connections of any other origin, and to be shown in a frame.
 
@@ -49,11 +51,11 @@ _FIELDS: Final = {
 
 
 class Keys:
-    """The secrets of a process that serves: each is as good as 256 random bits."""
+    """The secrets of a process that serves: each is as good as 256 random bits, but for a token that is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str | None = None) -> None:
         self._secret = secrets.token_bytes(32)
-        self.token: Final = self._of("token")
+        self.token: Final = token or self._of("token")
         self.cookie: Final = self._of("cookie")
         self.proof: Final = self._of("proof")
         # Pages of one host on several ports have their cookies in common: each has a name of its own.
@@ -75,8 +77,6 @@ class Guard:
         """As ASGI 3 has it. Only HTTP is spoken."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
             return
 
         async def send_guarded(message: Message) -> None:
@@ -100,12 +100,20 @@ class Guard:
             return self._begun(request, token)
         if not _is_same(request.cookies.get(self._keys.cookie_name, ""), self._keys.cookie):
             return _refused(401, "Open the address that 'vbnfs web' has printed: it has the token that lets you in.")
-        if request.method in _SAFE:
-            return None
-        is_own = request.headers.get("sec-fetch-site", "same-origin") in _OWN_PAGES
-        if request.method != "POST" or not is_own or not _is_same(request.headers.get(PROOF, ""), self._keys.proof):
-            return _refused(403, "Only this page itself may ask for that: load it anew.")
-        return None
+        return (
+            None
+            if self._may_be_done(request)
+            else _refused(403, "Only this page itself may ask for that: load it anew.")
+        )
+
+    def _may_be_done(self, request: Request) -> bool:
+        """Whether what is asked may be asked from where it is asked (W3C Fetch Metadata)."""
+        fields = request.headers
+        is_own = fields.get("sec-fetch-site", "none") in _OWN_PAGES
+        if request.method in _SAFE:  # a link of another page may lead here, which shows no part of it
+            is_link = fields.get("sec-fetch-mode") == "navigate" and fields.get("sec-fetch-dest") == "document"
+            return is_own or is_link
+        return request.method == "POST" and is_own and _is_same(fields.get(PROOF, ""), self._keys.proof)
 
     def _begun(self, request: Request, token: str) -> Response:
         """The way from an address with the token to the page: the address in the browser has it no more."""

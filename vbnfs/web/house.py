@@ -5,36 +5,43 @@ API has. Values that never change are kept; what the cache has of them is looked
 """
 
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+import trio
 
 from vbnfs.access.fetching import Plan
-from vbnfs.access.finding import Finder
+from vbnfs.access.freeing import free
 from vbnfs.access.here import Here
 from vbnfs.access.mount_figures import ask_figures
 from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import shows_dataset_of
+from vbnfs.access.verifying import check
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted
-from vbnfs.amounts import files
+from vbnfs.amounts import files, size
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
-from vbnfs.api.working_sets import bring, plan
+from vbnfs.api.working_sets import bring, plan, verified
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.config.settings import Config
-from vbnfs.dataset.manifest import Manifest
-from vbnfs.errors import MountError
+from vbnfs.errors import MountError, PinError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
+from vbnfs.web.examining import Examine, Examining
 from vbnfs.web.jobs import Jobs, Report
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
+from vbnfs.web.page_tables import PageTables
 from vbnfs.web.picked import AREAS, Picked, files_of
+from vbnfs.web.readings import Patience, Readings, usual_patience
+from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.sessions_page import Asked, find
+from vbnfs.web.versions_page import KnownKinds
 
 _ANSWER_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0  # for jobs to end
@@ -49,11 +56,17 @@ def _ask(entry: mountinfo.MountEntry) -> Mapping[str, Any]:
 class House:
     """A dataset for the page. Thread-safe."""
 
-    def __init__(self, config: Config, *, ask: AskStatus = _ask) -> None:
+    def __init__(
+        self, config: Config, *, examine: Examine, ask: AskStatus = _ask, patience: Patience = usual_patience
+    ) -> None:
         self.connection: Final = Connection(config)
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)
+        self.kinds: Final = KnownKinds()
+        self.examining: Final = Examining(examine)
+        self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
+        self.tables: Final = PageTables(self.connection, Readings(patience))
         self._ask = ask
 
     @property
@@ -67,15 +80,17 @@ class House:
         return self.connection.value.versions
 
     def table(self, version: str | None, name: str) -> tuple[str, pd.DataFrame]:
-        """A table's own name, and its rows with what the cache has of their files beside: `row_files.BESIDE`."""
-        return self.connection.run(_table, self.versions.manifest(version), name)
+        """See `PageTables.rows`."""
+        return self.tables.rows(self.versions.manifest(version), name)
 
     def places(self, picked: Picked, asked: Asked) -> list[str]:
         """The places of the files of picked sessions; `asked`: the filters of the page on which they were picked."""
-        name, table = self.table(picked.version, "sessions")
+        manifest = self.versions.manifest(picked.version)
+        name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
         ids = find(table, asked, name=name).session_ids if picked.is_all else picked.session_ids
         areas = [literal.strip("'\"") for literal in asked.chosen.get(AREAS, ())]
-        return self.connection.run(_files_of, self.versions.manifest(picked.version), ids, picked.lfp, areas)
+        work = partial(files_of, manifest=manifest, session_ids=ids, lfp=picked.lfp, areas=areas)
+        return self.tables.asked(manifest, work)
 
     def plan(self, picked: Picked, places: Sequence[str]) -> Plan:
         """What fetching files would do. Raises a `VbnfsError`."""
@@ -94,6 +109,26 @@ class House:
 
         what = f"Pin {picked.pin}: " if picked.pin else "Fetch "
         return self.jobs.start(f"{what}{files(len(places))}", work)
+
+    def verify(self, place: str) -> int:
+        """Begin to hold what is here of a file against its hash; the number of the job."""
+
+        def work(report: Report) -> str:
+            check(verified(self.connection, [place], is_fetched=False, progress=report), with_reason=True)
+            return "its hash is the manifest's"
+
+        return self.jobs.start(f"Verify {place}", work)
+
+    def evict(self, place: str) -> int:
+        """Begin to delete a file from the cache, unless a pin holds it; the number of the job."""
+        return self.jobs.start(f"Delete {place} from the cache", lambda report: self._evicted(place))
+
+    def _evicted(self, place: str) -> str:
+        if pins := free(self.versions, [place], (), is_trial=True).torn:
+            raise PinError(f"{place}: the pin {pins[0]} holds it; 'vbnfs unpin {pins[0]}' lets go of it")
+        freed = free(self.versions, [place], (), is_trial=False)
+        self.connection.run(_forget_deleted)
+        return f"{size(sum(freed.deleted.values()))} deleted; S3 still has it"
 
     def cache(self) -> CacheFacts:
         """What the cache takes: in all, and by when it was used last."""
@@ -132,14 +167,5 @@ class House:
         self.connection.close()
 
 
-async def _table(parts: Parts, manifest: Manifest, name: str) -> tuple[str, pd.DataFrame]:
-    finder = Finder(parts.tables_of(manifest))
-    own_name = finder.tables.name_of(name)
-    return own_name, await finder.rows(own_name)
-
-
-async def _files_of(
-    parts: Parts, manifest: Manifest, session_ids: Collection[int], lfp: str, areas: Collection[str]
-) -> list[str]:
-    finder = Finder(parts.tables_of(manifest))
-    return await files_of(finder, manifest, session_ids, lfp=lfp, areas=areas)
+async def _forget_deleted(parts: Parts) -> None:
+    await trio.to_thread.run_sync(parts.versions.dataset.cache.forget_deleted)

@@ -112,6 +112,8 @@ class Jobs:
             outcome, is_failed = "ended by you; what had come stays", False
         except (VbnfsError, OSError, ValueError) as error:
             outcome, is_failed = str(error), True
+        except Exception as error:  # else it would seem to run as long as the page is served
+            outcome, is_failed = f"a defect of vbnfs ({type(error).__name__}: {error}); please report it", True
         self._ended(number, outcome, time.monotonic() - began, is_failed=is_failed)
 
     def _ended(self, number: int, outcome: str, seconds: float, *, is_failed: bool) -> None:

@@ -3,6 +3,7 @@
 Rates are differences of two looks at a mount's figures. The first look at a mount has none.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ _SECONDS: Final = 2.0  # for a mount to answer
 _OLDEST_SECONDS: Final = 60.0  # of a look that a rate is made of
 
 _REQUESTS: Final = ("list_requests", "head_requests", "object_requests", "range_requests")
+
+_LOOPBACK: Final = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d{1,5}")
 
 Ask = Callable[[MountEntry], Figures]
 
@@ -44,6 +47,12 @@ class MountRow:
     def requests(self) -> int:
         """How many requests S3 got since the mount was made."""
         return _requests(self.figures.metrics) if self.figures is not None else 0
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where Prometheus asks it; None where nothing answers, or not at this machine."""
+        given = None if self.figures is None else self.figures.metrics_address
+        return f"http://{given}/metrics" if given and _LOOPBACK.fullmatch(given) else None
 
     @property
     def median_seconds(self) -> float | None:

@@ -16,6 +16,7 @@ NO_LFP: Final = "no"
 ALL_LFP: Final = "yes"
 LFP_OF_AREAS: Final = "areas"
 AREAS: Final = "structure_acronyms"  # a column of sessions and of probes: the text of a list
+_ID: Final = re.compile(r"[0-9]{1,18}")
 _PIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -33,7 +34,7 @@ class Picked:
 def picked_of(form: Mapping[str, Sequence[str]]) -> Picked:
     """What a form asks. Raises `UsageError` for what it cannot have."""
     lfp, ids = _one(form, "lfp") or NO_LFP, form.get("session", ())
-    if lfp not in {NO_LFP, ALL_LFP, LFP_OF_AREAS} or not all(one.isascii() and one.isdigit() for one in ids):
+    if lfp not in {NO_LFP, ALL_LFP, LFP_OF_AREAS} or not all(_ID.fullmatch(one) for one in ids):
         raise UsageError("the form has what no page of this program asks for: load the page anew")
     pin = _one(form, "pin")
     if pin is not None and _PIN_NAME.fullmatch(pin) is None:

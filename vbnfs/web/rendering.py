@@ -4,7 +4,9 @@ All that a template writes is escaped (Jinja2's autoescape); names of manifests,
 Addresses of the page itself are relative: below which prefix a proxy shows it, the page need not know.
 """
 
+import json
 import shlex
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -16,9 +18,13 @@ from starlette.responses import HTMLResponse
 
 from vbnfs import __version__
 from vbnfs.amounts import files, size
+from vbnfs.dataset.names import MAX_PATH_PARTS
 from vbnfs.web.static_files import static_address
 
 _OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
+
+_HEADINGS: Final = {"structure_acronyms": "Areas (structure acronyms)"}  # where a column's name is no word of people
+_READING: Final = "reading"  # the id of what asks again, in reading.html
 
 
 class Pages:
@@ -33,26 +39,58 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            size=size, files=files, part=part_of, address=address, duration=duration, words=words, rate=rate
+            size=size,
+            files=files,
+            part=part_of,
+            address=address,
+            duration=duration,
+            words=words,
+            rate=rate,
+            clock=clock,
         )
-        self._templates.filters.update(word=shlex.quote, python=repr, static=static_address)
+        self._templates.filters.update(word=shlex.quote, python=repr, static=static_address, json=json.dumps)
         self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page; or, where a script asks, the part of it that the template's block `main` is."""
-        values |= {"root": root_of(request.scope["path"]), "this_address": partial(_changed, request)}
-        values["is_part"] = request.headers.get(_OF_A_SCRIPT) is not None
-        return HTMLResponse(self._templates.get_template(template).render(values), status)
+        values |= {"depth": depth_of(request.scope["path"]), "this_address": partial(_changed, request)}
+        values["root"] = root_at(values["depth"])
+        values["is_part"], values["was_read"] = request.headers.get(_OF_A_SCRIPT) is not None, is_of_reading(request)
+        return _html(self._templates.get_template(template).render(values), status)
 
-    def part(self, request: Request, template: str, **values: Any) -> HTMLResponse:
-        """A template that is a part of a page, for a script that puts it there."""
-        values |= {"root": root_of(request.scope["path"])}
-        return HTMLResponse(self._templates.get_template(template).render(values))
+    def part(
+        self, request: Request, template: str, fields: Mapping[str, str] | None = None, **values: Any
+    ) -> HTMLResponse:
+        """A template that is a part of a page, for a script that puts it there: into one of the query's `depth`.
+
+        `fields` of the answer say where, if it is elsewhere than where the script would put it (htmx's reference).
+        """
+        text = request.query_params.get("depth", "")
+        depth = min(int(text), MAX_PATH_PARTS + 2) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+        values |= {"depth": depth, "root": root_at(depth)}
+        answer = _html(self._templates.get_template(template).render(values))
+        answer.headers.update(fields or {})
+        return answer
 
 
-def root_of(path: str) -> str:
-    """The way from an address to the page's first: `../` for `/sessions/1`, `./` for `/sessions`."""
-    return "../" * (path.count("/") - 1) or "./"
+def is_of_reading(request: Request) -> bool:
+    """Whether a page asks that has said that something is being read: the id of what asks is htmx's `HX-Trigger`."""
+    return request.headers.get("HX-Trigger") == _READING
+
+
+def _html(text: str, status: int = 200) -> HTMLResponse:
+    """What is written as UTF-8; names of objects in files may have bytes that are none."""
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)
+
+
+def depth_of(path: str) -> int:
+    """How many folders an address is below the page's first: 0 for `/sessions`, 1 for `/sessions/1`."""
+    return path.count("/") - 1
+
+
+def root_at(depth: int) -> str:
+    """The way from an address to the page's first: `../` from `/sessions/1`, `./` from `/sessions`."""
+    return "../" * depth or "./"
 
 
 def part_of(part: int | None, whole: int | None) -> str:
@@ -84,13 +122,18 @@ def rate(bytes_a_second: float | None) -> str:
     return "-" if bytes_a_second is None else size(round(bytes_a_second))
 
 
+def clock(seconds: float) -> str:
+    """The time of day here, of seconds since 1970: 14:05."""
+    return time.strftime("%H:%M", time.localtime(seconds))
+
+
 def words(name: str) -> str:
     """A column's name as a heading: `experience_level` as Experience level."""
-    text = name.replace("_", " ")
+    text = _HEADINGS.get(name) or name.replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
 def address(path: str, **query: Any) -> str:
     """A relative address of a path and a query. What is None stands not in it."""
     given: Mapping[str, Any] = {name: value for name, value in query.items() if value is not None}
-    return quote(path, safe="/:@") + (f"?{urlencode(given, doseq=True)}" if given else "")
+    return quote(path, safe="/:@") + (f"?{urlencode(given, doseq=True, errors='surrogateescape')}" if given else "")

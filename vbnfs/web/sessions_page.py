@@ -83,11 +83,16 @@ def asked_of(pairs: Sequence[tuple[str, str]]) -> Asked:
     return Asked(
         version=given.get("version") or None,
         chosen=chosen,
-        words=given.get("words", "").strip(),
-        query=given.get("query", "").strip(),
+        words=_seen(given.get("words", "")),
+        query=_seen(given.get("query", "")),
         sort=given.get("sort", ""),
         page=max(1, int(page)) if page.isascii() and page.isdigit() and len(page) < len("100000") else 1,
     )
+
+
+def _seen(text: str) -> str:
+    """What is seen of a text: it is copied into shells, and a link can have any character in it."""
+    return "".join(one if one.isprintable() else " " for one in text).strip()
 
 
 def find(table: pd.DataFrame, asked: Asked, *, name: str) -> Found:

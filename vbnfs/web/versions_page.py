@@ -1,12 +1,53 @@
 """The versions of the dataset side by side, and what one changed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vbnfs.access.here import Here
 from vbnfs.access.versions import Versions
 from vbnfs.dataset.kinds import KINDS, kind_of
-from vbnfs.dataset.manifest import Manifest
+from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class FilesOfKind:
+    """The files of a kind that a version has: how many, and the sizes of their contents (None: S3 gave none)."""
+
+    kind: str
+    files: int
+    sizes: Mapping[str, int | None]
+    size_bytes: int | None
+
+    def here_bytes(self, here: Here) -> int:
+        """How many of their bytes are cached."""
+        ids = self.sizes.keys() & here.ids
+        return sum(here.bytes_of(one, size) for one in ids if (size := self.sizes[one]) is not None)
+
+
+class KnownKinds:
+    """The files of versions by kind. What is known of a version with all sizes never changes, and is kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[DatasetVersion, list[FilesOfKind]] = {}
+
+    def of(self, versions: Versions, manifest: Manifest) -> list[FilesOfKind]:
+        """Those of a version, in the order of `KINDS`."""
+        found = self._kept.get(manifest.dataset_version) or _by_kind(versions, manifest)
+        if all(one.size_bytes is not None for one in found):
+            self._kept[manifest.dataset_version] = found
+        return found
+
+
+def _by_kind(versions: Versions, manifest: Manifest) -> list[FilesOfKind]:
+    files: dict[str, list[DataFile]] = {}
+    for file in manifest.files:
+        files.setdefault(kind_of(file.path).kind, []).append(file)
+    return [_of_kind(versions, kind, files[kind]) for kind in KINDS if kind in files]
+
+
+def _of_kind(versions: Versions, kind: str, files: Sequence[DataFile]) -> FilesOfKind:
+    sizes = {name: None if one is None else one.size_bytes for name, one in versions.contents(files).items()}
+    return FilesOfKind(kind, len(files), sizes, _sum(sizes.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,36 +73,31 @@ class VersionRow:
     kinds: Sequence[OfKind]
 
 
-def version_rows(versions: Versions, here: Here) -> list[VersionRow]:
+def version_rows(versions: Versions, known: KnownKinds, here: Here) -> list[VersionRow]:
     """The versions, the newest first."""
     manifests = versions.release.manifests
     names = [None, *(str(manifest.dataset_version) for manifest in manifests)]
-    rows = [_row(versions, here, manifest, before) for manifest, before in zip(manifests, names, strict=False)]
-    return rows[::-1]
+    rows = [
+        _row(manifest, known.of(versions, manifest), here, before)
+        for manifest, before in zip(manifests, names, strict=False)
+    ]
+    return [replace(row, is_newest=row is rows[-1]) for row in rows[::-1]]
 
 
-def _row(versions: Versions, here: Here, manifest: Manifest, before: str | None) -> VersionRow:
-    kinds = [_of_kind(versions, here, manifest, kind) for kind in KINDS]
-    sizes = [one.size_bytes for one in kinds]
+def _row(manifest: Manifest, found: Sequence[FilesOfKind], here: Here, before: str | None) -> VersionRow:
+    kinds = [OfKind(one.kind, one.files, one.size_bytes, one.here_bytes(here)) for one in found]
     return VersionRow(
         name=str(manifest.dataset_version),
         before=before,
-        is_newest=manifest is versions.release.manifests[-1],
+        is_newest=False,
         files=len(manifest.files),
-        size_bytes=_sum(sizes),
+        size_bytes=_sum(one.size_bytes for one in kinds),
         here_bytes=sum(one.here_bytes for one in kinds),
-        kinds=[one for one in kinds if one.files],
+        kinds=kinds,
     )
 
 
-def _of_kind(versions: Versions, here: Here, manifest: Manifest, kind: str) -> OfKind:
-    files = [file for file in manifest.files if kind_of(file.path).kind == kind]
-    contents = versions.contents(files)
-    sizes = [None if one is None else one.size_bytes for one in contents.values()]
-    here_bytes = sum(here.bytes_of(name, one.size_bytes) for name, one in contents.items() if one is not None)
-    return OfKind(kind, len(files), _sum(sizes), here_bytes)
-
-
-def _sum(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+def _sum(values: Iterable[int | None]) -> int | None:
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None

@@ -1,7 +1,9 @@
 """Real mounts that ask site caches first: real nginx, which may be away, wrong, or another one for each file."""
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -11,13 +13,14 @@ import pytest
 from tests.daemon.test_metrics_port import free_port
 from tests.fakes.dataset import serve
 from tests.fakes.faults import Damaged
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs
 from tests.scenarios.site.proxies import ENGINES, Proxy, Start, asked_ranges, running_nginx
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
+STALLED_SECONDS: Final = 3.5  # after 2 s S3 or a mirror would be asked once more
 
 FILES: Final = {f"sessions/{name}.nwb": Pattern(3_000_001 + name, seed=name) for name in range(6)}
 FIRST: Final = "sessions/0.nwb"
@@ -87,6 +90,24 @@ def test_a_site_cache_that_goes_and_returns(mounts: Mounts, server: FakeS3Server
         second = next(names)
         assert (mount.path / second).read_bytes() == PLAIN[second]
         assert mount.status()["site_cache"][0]["blocks"] >= 12
+
+
+def test_a_slow_one_is_asked_once(mounts: Mounts, server: FakeS3Server) -> None:
+    """What a site cache lacks comes when S3 has sent it: neither it nor S3 is asked for that meanwhile."""
+    gate, several = threading.Event(), list(FILES)
+    with FakeS3Server(server.store) as slow, ThreadPoolExecutor(1) as pool:
+        mount = mounts(server.endpoint_url, "--site-cache", slow.endpoint_url)
+        assert (mount.path / several[0]).read_bytes() == PLAIN[several[0]]
+        slow.behaviours.append(for_kind("get_range", held(gate)))
+        reading = pool.submit((mount.path / several[1]).read_bytes)
+        with pytest.raises(TimeoutError):
+            reading.result(timeout=STALLED_SECONDS)
+        asked = [(each.key, each.headers["range"]) for each in slow.requests if each.kind == "get_range"]
+        assert len(set(asked)) == len(asked) > 0
+        gate.set()
+        assert reading.result() == PLAIN[several[1]]
+    metrics = mount.status()["metrics"]
+    assert (server.count("get_range"), metrics["hedged_requests"], metrics["failed_answers"]) == (0, 0, 0)
 
 
 def test_killed_in_the_middle(start: Start, mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:

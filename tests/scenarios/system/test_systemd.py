@@ -1,7 +1,9 @@
 """The units under a running systemd: that of a small Debian in namespaces, made once for all tests here."""
 
 import json
+import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.fakes.cache_files import FILES
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import until
+from tests.ports import free_port
 from tests.scenarios.system.guest import REPOSITORY, USER, USER_ID, VBNFS, Guest, make_root
 
 pytestmark = pytest.mark.slow
@@ -226,6 +229,42 @@ def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
     guest.output(*manager, "start", "vbnfs-clean.service", user=USER)
     guest.output(*manager, "stop", "vbnfs@x", user=USER)
     assert guest.mounts() == []
+
+
+def test_a_user_s_page(guest: Guest, server: FakeS3Server) -> None:
+    """A user's own systemd serves the page; its address is in a file of that user alone, and not in the journal."""
+    manager, written = ["systemctl", "--user"], f"/run/user/{USER_ID}/vbnfs-web.html"
+    guest.output("loginctl", "enable-linger", USER)
+    until(lambda: guest.run("test", "-S", f"/run/user/{USER_ID}/systemd/private").returncode == 0)
+    guest.output(VBNFS, "install-units", "--user", user=USER)
+    settings = f'endpoint_url = "{server.endpoint_url}"\n'
+    guest.output(
+        "sh", "-c", 'mkdir -p ~/.config/vbnfs; printf %s "$1" >~/.config/vbnfs/config.toml', "sh", settings, user=USER
+    )
+    port = free_port()
+    command = f"{VBNFS} web --port {port} --address-file %t/vbnfs-web.html"
+    change = f"[Service]\nExecStart=\nExecStart={command}\n"
+    guest.output(
+        *(
+            "sh",
+            "-c",
+            'cd ~/.config/systemd/user; mkdir -p vbnfs-web.service.d; printf %b "$1" >vbnfs-web.service.d/port.conf',
+        ),
+        *("sh", change),
+        user=USER,
+    )
+    guest.output(*manager, "daemon-reload", user=USER)
+    guest.output(*manager, "start", "vbnfs-web", user=USER)
+    address = re.findall(r"http://[^\"]+", guest.output("cat", written, user=USER))[0]
+    assert guest.output("stat", "-c", "%a %U", written) == f"600 {USER}\n"
+    fetch = "import sys, urllib.request as r; print(r.build_opener(r.HTTPCookieProcessor()).open(sys.argv[1]).status)"
+    assert guest.output(sys.executable, "-c", fetch, address, user=USER) == "200\n"
+    assert guest.run(sys.executable, "-c", fetch, address).stdout == "200\n"  # root
+    assert "403" in guest.run(sys.executable, "-c", fetch, address, user="www-data").stderr
+    assert address.partition("=")[2] not in guest.output("journalctl", "--no-pager")
+    guest.output(*manager, "stop", "vbnfs-web", user=USER)
+    assert guest.run("test", "-e", written).returncode != 0
+    guest.output("sh", "-c", "rm ~/.config/vbnfs/config.toml", user=USER)
 
 
 def test_the_debian_package(root: Path, server: FakeS3Server, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.fixtures_mount import run_vbnfs
 
 SYSTEM_UNITS = ("vbnfs@.service", "vbnfs-clean.service", "vbnfs-clean.timer")
+USER_UNITS = (*SYSTEM_UNITS, "vbnfs-web.service")
 # Any of these gives a unit a mount namespace of its own, in which its mount would stay: systemd.exec(5).
 HIDING = (
     *("ProtectSystem", "ProtectHome", "ProtectProc", "ProtectKernelTunables", "ProtectKernelModules"),
@@ -49,7 +50,7 @@ def test_systemd_would_find_a_fault(units: Path) -> None:
     assert "WatchDogSec" in analyze("verify", unit).stderr
 
 
-@pytest.mark.parametrize("name", SYSTEM_UNITS)
+@pytest.mark.parametrize("name", USER_UNITS)
 def test_the_user_s_units(units: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a user are read without a fault, too."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -5,9 +5,9 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   await copied(button.dataset.copy);
-  const before = button.innerHTML;
+  button.own ??= button.innerHTML; // what it says; a second click comes while it says something else
   button.textContent = "Copied";
-  setTimeout(() => { button.innerHTML = before; }, 1200);
+  setTimeout(() => { button.innerHTML = button.own; }, 1200);
 });
 
 // The clipboard's own interface exists on https and on localhost alone; elsewhere a selection is copied.

@@ -9,8 +9,8 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Final
 
-from vbnfs.cli.coverage import Coverage
-from vbnfs.cli.hdf5_files import Hdf5File
+from vbnfs.hdf5.coverage import Coverage
+from vbnfs.hdf5.found_file import Hdf5File
 from vbnfs.hdf5.structure import (
     Attribute,
     Chunked,

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any, Final, Literal
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cli.hdf5_files import Hdf5File
-from vbnfs.cli.outline import places_of
+from vbnfs.hdf5.found_file import Hdf5File
+from vbnfs.hdf5.outline import places_of
 from vbnfs.hdf5.structure import Dataset
 from vbnfs.objects import ByteRange
 

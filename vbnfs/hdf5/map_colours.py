@@ -6,7 +6,7 @@ They are those of Masataka Okabe and Kei Ito, "Color Universal Design" (jfly.uni
 from collections.abc import Sequence
 from typing import Final
 
-from vbnfs.cli.file_map import Part
+from vbnfs.hdf5.file_map import Part
 
 _ARRAYS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442", "#56b4e9")
 _STRUCTURE: Final = "#808080"
