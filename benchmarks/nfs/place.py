@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any, Final
 from benchmarks.nfs.machines import HOST, Answer, Machine, make_bridge
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
-from tests.fakes.store import Pattern
 
 SHARED: Final = "/run/shared"
 CACHE: Final = f"{SHARED}/one/cache"  # in a folder of the user one; those above it are root's
@@ -155,20 +155,20 @@ def mountpoint(user: str) -> str:
 @contextmanager
 def running_place(work: Path, group_count: int) -> Iterator[Place]:
     """The machines: both hosts have mounted the server's folder. Sessions are in `group_count` groups."""
-    data = work / "server.disk"
-    with data.open("wb") as file:
+    disk = work / "server.disk"
+    with disk.open("wb") as file:
         file.truncate(_DISK_BYTES)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", data], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", disk], check=True)
     names = [f"{_FOLDER}/ecephys_session_{number}.nwb" for number in range(group_count * _A_GROUP)]
-    files = {name: Pattern(_SIZE_BYTES, seed=number) for number, name in enumerate(names)}
+    files = {name: random.Random(name).randbytes(_SIZE_BYTES) for name in names}
     make_bridge(3)
-    nfs = Machine("server", 1, work, disk=data)
+    nfs = Machine("server", 1, work, disk=disk)
     hosts = Machine("one", 2, work), Machine("two", 3, work)
     with ExitStack() as stack:
         server = stack.enter_context(serve({"0.1.0": files}, host=str(HOST.ip)))
         with ThreadPoolExecutor() as threads:
             list(threads.map(stack.enter_context, (nfs, *hosts)))
-        truth = {name: hashlib.blake2b(pattern[:_SIZE_BYTES]).hexdigest() for name, pattern in files.items()}
+        truth = {name: hashlib.blake2b(data).hexdigest() for name, data in files.items()}
         groups = (names[at : at + _A_GROUP] for at in range(0, len(names), _A_GROUP))
         place = Place(nfs, hosts, server, groups, truth)
         place.serve()

@@ -87,10 +87,11 @@ def real_tables(*, has_quality: bool, seed: int = 0) -> dict[str, bytes]:
     return {name: "\n".join([headers[name], *found, ""]).encode() for name, found in lines.items()}
 
 
-def _file_ids(pattern: str) -> list[tuple[tuple[str, ...], int]]:
+@functools.cache
+def _file_ids(pattern: str) -> tuple[tuple[tuple[str, ...], int], ...]:
     """What a pattern finds in the names of data files, with the numbers that tables have for them."""
     found = ((re.search(pattern, url), number) for number, (url, _) in enumerate(real_files()[5:]))
-    return [(match.groups(), number) for match, number in found if match is not None]
+    return tuple((match.groups(), number) for match, number in found if match is not None)
 
 
 def _probes(seed: int) -> list[_Probe]:
@@ -184,6 +185,7 @@ def real_store(files: Mapping[str, Data] | None = None, *, seed: int = 0) -> Mem
     """The five versions of the real list, with these tables: the newest one's units have a quality.
 
     `files`: genuine ones of 0.5.0, by their paths. Of the others, any bytes of about the right length are served.
+    Hashes are right for what is given as bytes.
     """
     store, known = MemoryStore(BUCKET), set[tuple[str, str]]()
     for version in RELEASES:
@@ -194,7 +196,7 @@ def real_store(files: Mapping[str, Data] | None = None, *, seed: int = 0) -> Mem
         for entry in [*document["metadata_files"].values(), *document["data_files"].values()]:
             key = entry["url"].partition(".com/")[2]
             data = genuine.get(key.removeprefix(f"{PROJECT}/")) or _stand_in(key, entry["file_hash"])
-            if not isinstance(data, Pattern):
+            if isinstance(data, bytes):
                 entry["file_hash"] = _hash_of(data)
                 entry["version_id"] = entry["file_hash"][:32]
             if (key, entry["version_id"]) not in known:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Final, Protocol
 
 _FIRST_MODIFIED: Final = datetime(2023, 1, 1, tzinfo=UTC)
@@ -41,6 +42,23 @@ class Pattern:
             hashlib.blake2b(word.to_bytes(8, "little"), salt=salt).digest() for word in range(first, -(-stop // 64))
         )
         return noise[start - first * 64 : stop - first * 64]
+
+
+@dataclass(frozen=True, slots=True)
+class FileData:
+    """The bytes of a file, which takes no memory either."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, step = part.indices(len(self))
+        assert step == 1
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            return file.read(max(0, stop - start))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -47,10 +48,14 @@ def visit(server: FakeS3Server) -> Iterator[Visit]:
 
 
 @contextmanager
-def visiting(server: FakeS3Server, *, seconds: float = 60.0) -> Iterator[Visit]:
-    """The page of what a server has. A view waits for tables for some seconds before it says that they are read."""
+def visiting(server: FakeS3Server, *, seconds: float = 60.0, cache: Path | None = None) -> Iterator[Visit]:
+    """The page of what a server has. A view waits for tables for some seconds before it says that they are read.
+
+    `cache`: another cache folder than the test's own.
+    """
     keys = Keys()
-    config = load_config(command_line={"endpoint_url": server.endpoint_url})
+    given = {"endpoint_url": server.endpoint_url} | ({} if cache is None else {"cache_dir": str(cache)})
+    config = load_config(command_line=given)
     house = House(config, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
     with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:

@@ -110,7 +110,7 @@ async def make_report(
     Raises a `VbnfsError`; but not for a table's sake.
     """
     bucket = versions.dataset.config.bucket
-    work = partial(compare, *_manifests(versions, old, new), bucket=bucket)
+    work = partial(compare, *two_manifests(versions, old, new), bucket=bucket)
     comparison = await trio.to_thread.run_sync(work)
     await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
     tables = [] if read is None else await _tables(versions, _changed_tables(comparison), read, note)
@@ -120,16 +120,17 @@ async def make_report(
 
 async def table_changes(versions: Versions, old: str, new: str, *, read: OpenReader, note: Note) -> list[TableRow]:
     """What changed in the tables alone: see `make_report`."""
-    work = partial(compare, *_manifests(versions, old, new), bucket=versions.dataset.config.bucket)
+    work = partial(compare, *two_manifests(versions, old, new), bucket=versions.dataset.config.bucket)
     return await _tables(versions, _changed_tables(await trio.to_thread.run_sync(work)), read, note)
 
 
 async def allensdk_report(versions: Versions, old: str | None, new: str) -> str:
     """AllenSDK's text. Raises a `DatasetError`."""
-    return allensdk_text(*_manifests(versions, old, new))
+    return allensdk_text(*two_manifests(versions, old, new))
 
 
-def _manifests(versions: Versions, old: str | None, new: str) -> tuple[Manifest, Manifest]:
+def two_manifests(versions: Versions, old: str | None, new: str) -> tuple[Manifest, Manifest]:
+    """The manifests of two versions, named as in `make_report`. Raises a `DatasetError`."""
     newer = versions.manifest(new)
     if old is not None:
         return versions.manifest(old), newer

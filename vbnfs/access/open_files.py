@@ -24,11 +24,10 @@ from vbnfs.access.restarting import restart_on_failure
 from vbnfs.access.tree_files import Place
 from vbnfs.access.verifying import Work
 from vbnfs.access.versions import Versions
-from vbnfs.blocks import Portion, blocks_of
-from vbnfs.cache.stored_blocks import block_range
+from vbnfs.blocks import Portion
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.dataset.manifest import DataFile
-from vbnfs.objects import ByteRange, Content
+from vbnfs.objects import Content
 from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
@@ -149,9 +148,8 @@ class OpenFiles:
 
     async def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are in the cache."""
-        blocks = blocks_of(ByteRange(0, content.size_bytes))
-        missing = await trio.to_thread.run_sync(self._dataset.cache.missing, content, blocks, abandon_on_cancel=True)
-        return content.size_bytes - sum(len(block_range(content, index)) for index in missing)
+        cache = self._dataset.cache
+        return await trio.to_thread.run_sync(cache.cached_bytes, content, abandon_on_cancel=True)
 
     async def verified(self, content: Content) -> str:
         """Whether all of a content is here and was held against its hash, as `user.vbnfs.verified` says it."""

@@ -8,13 +8,12 @@ from typing import Final, TypeVar
 
 import pandas as pd
 
-from vbnfs.access.differences import Report, TableRow, make_report, table_changes
+from vbnfs.access.differences import Report, TableRow, make_report, table_changes, two_manifests
 from vbnfs.access.finding import Finder, KnownFiles
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions
 from vbnfs.access.whole_files import ReadWhole, WholeFiles
 from vbnfs.api.connection import Connection, Parts
-from vbnfs.dataset.compare import Kind
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.web.readings import Readings
 
@@ -65,25 +64,23 @@ class PageTables:
 
     def changes(self, old: str | None, new: str | None, *, with_tables: bool) -> Report:
         """What changed between two versions; see `make_report`. Raises `StillReadingError` while tables are read."""
-        report = self._connection.run(_report, old, new)
-        if not with_tables:
-            return report
-        names = report.old.version, report.new.version
         versions = self._connection.value.versions
-        changed = {row.new_path for row in report.files if row.change == Kind.CHANGED}
-        files = [
-            (file, versions.size_bytes(file))
-            for manifest in map(versions.manifest, names)
-            for file in manifest.files
-            if file.is_table and "/".join(file.path) in changed
-        ]
-        tables = self._readings.result(
+        older, newer = two_manifests(versions, old, new or str(versions.release.versions[-1]))
+        names = str(older.dataset_version), str(newer.dataset_version)
+        tables = self._changed_tables(versions, older, newer) if with_tables else ()
+        return replace(self._connection.run(_report, *names), tables=tables)
+
+    def _changed_tables(self, versions: Versions, older: Manifest, newer: Manifest) -> tuple[TableRow, ...]:
+        names = str(older.dataset_version), str(newer.dataset_version)
+        before = {file.path: file for file in older.files if file.is_table}
+        pairs = [(before[file.path], file) for file in newer.files if file.is_table and file.path in before]
+        files = [file for pair in pairs if pair[0] != pair[1] for file in pair]
+        return self._readings.result(
             names,
             f"Tables of {names[0]} and {names[1]}",
-            files,
+            [(file, versions.size_bytes(file)) for file in files],
             partial(self._connection.run, self._changes, *names),
         )
-        return replace(report, tables=tables)
 
     async def _asked(self, parts: Parts, manifest: Manifest, work: Callable[[Finder], Awaitable[Result]]) -> Result:
         one = self._opened(parts, manifest)
@@ -122,9 +119,8 @@ class PageTables:
         return tuple(map(_without_ids, rows))
 
 
-async def _report(parts: Parts, old: str | None, new: str | None) -> Report:
-    newest = str(parts.versions.release.versions[-1])
-    return await make_report(parts.versions, old, new or newest, read=None, note=lambda note: None)
+async def _report(parts: Parts, old: str, new: str) -> Report:
+    return await make_report(parts.versions, old, new, read=None, note=lambda note: None)
 
 
 def _without_ids(row: TableRow) -> TableRow:
