@@ -109,3 +109,14 @@ def test_words_are_looked_for_in_all_texts() -> None:
     nothing = query_of_words(TABLE, 'it\'s "not" there')
     assert nothing is not None
     assert not matching(TABLE, parse_query(nothing), name="t").any()
+
+
+def test_columns_that_no_query_can_name() -> None:
+    """They are no facets, and words are not looked for in them; with no other column of text that is said."""
+    table = pd.DataFrame({"a b": ["u", "v"], "class": ["u", "v"], "sex": ["F", "M"]})
+    everything = pd.Series([True, True])
+    assert [facet.column for facet in facets_of(table, everything, {}, name="sessions")] == ["sex"]
+    assert query_of_words(table, "u") == "sex.str.contains('u', case=False, regex=False)"
+    with pytest.raises(QueryError, match="no column has text"):
+        query_of_words(table[["a b", "class"]], "u")
+    assert query_of_words(table[["a b"]], " ") is None

@@ -1,6 +1,7 @@
 """What the views answer, without a browser."""
 
 import hashlib
+import html
 import re
 import tomllib
 from importlib.resources import files
@@ -196,3 +197,32 @@ def test_a_script_gets_the_part_that_it_puts_there(visit: Visit, path: str) -> N
     heading = re.search("<h1>.*?</h1>", whole.text)
     assert heading is not None
     assert heading[0] in part.text
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("name,sex\nx,F\ny,M\n", "has no column of session ids"),
+        ("ecephys_session_id,sex\n1,F\n,M\n", "has no column of session ids"),
+        ("ecephys_session_id,sex\nx,F\ny,M\n", "has no column of session ids"),
+        ("ecephys_session_id,sex,mouse_id\n1,F,3\n1,M,4\n", "has no column of session ids"),
+        ("ecephys_session_id,sex\n", "<strong>0 sessions</strong>"),
+        ('ecephys_session_id,"a, b",n\n1,"x, y",\n2,z,inf\n', "<td>x, y</td>"),
+    ],
+)
+def test_tables_of_sessions_that_are_odd(table: str, words: str) -> None:
+    """Without ids, or with the same one twice, without rows, with commas, with nothing and with infinite numbers."""
+    files = {"project_metadata/ecephys_sessions.csv": table.encode()}
+    with serve({"0.1.0": files}) as server, visiting(server) as visit:
+        pages = [visit.browser.get(path) for path in ("/sessions", "/sessions?sort=-n", "/sessions?words=z")]
+    assert words in pages[0].text
+    assert {page.status_code for page in pages} <= {200, 503}
+
+
+def test_the_command_asks_the_version_that_is_shown(visit: Visit) -> None:
+    """What is copied finds the same sessions: in another version there may be others."""
+    asked = {"query": "mouse_id > 0"}
+    for version, end in (({}, ""), ({"version": "0.4.0"}, " --dataset-version 0.4.0")):
+        text = visit.browser.get("/sessions", params=asked | version).text
+        [command] = re.findall('data-copy="(vbnfs sessions [^"]+)"', text)
+        assert html.unescape(command) == f"vbnfs sessions --query 'mouse_id > 0'{end}"

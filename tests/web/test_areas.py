@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping
 
+import pandas as pd
 import pytest
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.web.conftest import Visit, visiting
+from vbnfs.web.areas_page import areas_of, asked_areas
+from vbnfs.web.picked import AREAS
 
 TABLES = {
     "ecephys_sessions": "ecephys_session_id,experience_level,structure_acronyms\n"
@@ -115,3 +118,17 @@ def test_a_version_that_does_not_say_it() -> None:
         answer = visit.browser.get("/areas", params={"read": "yes"})
         assert answer.status_code == 503
         assert "units has no column structure_acronym" in answer.text
+
+
+def test_a_probe_counts_once_in_an_area() -> None:
+    """Also where its list has the area more than once, as lists by channel have."""
+    probes = pd.DataFrame(
+        {"ecephys_probe_id": [70], "ecephys_session_id": [7], "has_lfp_data": [True], AREAS: ["['VISp', 'VISp']"]}
+    )
+    units = pd.DataFrame({"ecephys_session_id": [7, 7], "structure_acronym": ["VISp", None]})
+    found = areas_of([7], probes, units, asked_areas([]))
+    assert [(row.area, row.probes, row.lfp, row.units) for row in found.rows] == [
+        ("VISp", 1, 1, 1),
+        ("none", 0, 0, 1),
+    ]
+    assert areas_of([], probes, units, asked_areas([])).rows == []

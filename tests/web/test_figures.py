@@ -79,3 +79,34 @@ def test_lfp() -> None:
 def test_numbers_that_are_none() -> None:
     """JSON has no numbers that are not finite."""
     assert rounded(np.array([1.23456, np.nan, np.inf])) == [1.2346, None, None]
+
+
+def test_values_that_are_not_there_change_no_others() -> None:
+    """What is NaN or infinite is left out of means, heights and words; where nothing is there, nothing is drawn."""
+    speeds = np.r_[np.full(2_000, 30.0), np.full(2_000, np.nan)]
+    speeds[1], speeds[3] = np.nan, np.inf
+    figure = running_figure(np.arange(4_000) / 60, speeds)
+    assert (figure.series[0].values[0], figure.series[0].values[-1]) == (30.0, None)
+    assert "4,000 samples, 2,002 of them without a value; in 100% of the others" in figure.words
+    assert "is 30 cm/s" in figure.words
+    assert running_figure(np.arange(9.0), np.full(9, np.nan)).series[0].values == [None] * 9
+
+    waveform = np.zeros((82, 20))
+    waveform[20, 12], waveform[:, 3], waveform[5, 12] = -90.0, np.nan, np.inf
+    assert "largest on channel 12, 90 µV" in waveform_figure(3, waveform).words
+
+    volts = np.stack([1e-4 * np.sin(np.arange(1_000) / 20), np.full(1_000, np.nan)], axis=1)
+    volts[7, 0] = np.nan
+    figure = lfp_figure(np.arange(1_000) / 1250, volts, [0, 8])
+    assert "200 µV apart" in figure.words
+    assert "largest on channel 0 (standard deviation 7" in figure.words
+    assert figure.series[1].values == [None] * 1_000
+
+
+def test_spikes_in_no_order() -> None:
+    """Spikes are drawn by their times, however they are stored; those without a time are left out."""
+    spikes = np.array([30.11, np.nan, 10.11, 20.11, -5.0, np.inf])
+    assert unit_figures(7, spikes, CHANGES) == unit_figures(7, np.array([-5.0, 10.11, 20.11, 30.11]), CHANGES)
+    [figure] = unit_figures(7, spikes, np.empty(0))
+    assert "4 spikes in 30 s" in figure.words
+    assert unit_figures(7, np.array([-5.0]), np.empty(0))

@@ -73,3 +73,21 @@ def test_what_no_page_sends_is_refused(form: dict[str, list[str]]) -> None:
     """A form that was made by hand is refused before anything is looked up."""
     with pytest.raises(UsageError):
         picked_of(form)
+
+
+@pytest.mark.parametrize(
+    ("form", "query", "words"),
+    [
+        ({}, (), "no session with files is picked"),
+        ({"session": ["12345"]}, (), "no session with files is picked"),
+        ({"all": ["1"]}, (("words", "nowhere"),), "no session with files is picked"),
+        ({"all": ["1"]}, (("query", "mouse_id >"),), "invalid syntax"),
+        ({"all": ["1"]}, (("query", "mouse > 1"),), "no column mouse"),
+    ],
+)
+def test_what_picks_nothing_is_said(
+    house: House, form: dict[str, list[str]], query: tuple[tuple[str, str], ...], words: str
+) -> None:
+    """A plan of no files is none: the reason is given."""
+    with pytest.raises(UsageError, match=words):
+        places(house, form, *query)

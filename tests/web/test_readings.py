@@ -13,6 +13,7 @@ from tests.web.conftest import Visit, visiting
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import DatasetError
 from vbnfs.objects import ObjectVersion
+from vbnfs.web import page_tables
 from vbnfs.web.readings import Readings, StillReadingError, usual_patience
 
 CHANGES = "/changes?old=0.4.0&new=0.5.0&tables=yes"
@@ -128,3 +129,21 @@ def test_what_is_forgotten_is_read_again() -> None:
 def test_small_tables_are_waited_for() -> None:
     """So a page comes at once with what it is to show, as a rule."""
     assert usual_patience(900_000) > usual_patience(132_000_000)
+
+
+def test_pages_of_more_versions_than_are_kept_all_come(
+    hasty: Visit, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a page waits for stays while another page waits; a table that is the same in both is fetched once."""
+    monkeypatch.setattr(page_tables, "_MOST_VERSIONS", 1)
+    came = set[str]()
+
+    def look() -> bool:
+        for version in ("0.4.0", "0.5.0"):
+            if version not in came and hasty.browser.get(f"/sessions?version={version}").status_code == 200:
+                came.add(version)
+        return len(came) == 2
+
+    assert not look()
+    until(look)
+    assert sum(request.key.endswith("/ecephys_sessions.csv") for request in server.requests) == 1

@@ -8,6 +8,7 @@ of the command line and of Python are one language. Counts of a facet's values a
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any, Final
 
 import pandas as pd
@@ -60,9 +61,12 @@ def listed_in(text: str) -> list[str]:
 def query_of_words(table: pd.DataFrame, words: str) -> str | None:
     """As a query: each of some words stands in a text of the row, with capitals or without. None without words.
 
-    Only columns of text in which a word stands at all are asked for it.
+    Only columns of text in which a word stands at all are asked for it. Raises `QueryError` where there are none.
     """
-    texts = [str(name) for name in table.columns if kind_of(table[name]) is Kind.TEXT]
+    named = [name for name in map(str, table.columns) if _can_be_asked(name)]
+    texts = [name for name in named if kind_of(table[name]) is Kind.TEXT]
+    if words.split() and not texts:
+        raise QueryError(f"{words}: no column has text in which words could stand")
     return joined(*(_query_of_word(table, texts, word) for word in words.split()[:_MOST_WORDS]))
 
 
@@ -122,7 +126,12 @@ def _values(cells: "pd.Series[Any]") -> Sequence[Any] | None:
 
 
 def _is_left_out(column: str) -> bool:
-    return is_id(column) or column == FILE_ID
+    return is_id(column) or column == FILE_ID or not _can_be_asked(column)
+
+
+def _can_be_asked(column: str) -> bool:
+    """Whether a query can name a column."""
+    return column.isidentifier() and not iskeyword(column)
 
 
 def _is_list(cells: "pd.Series[Any]") -> bool:

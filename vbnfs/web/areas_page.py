@@ -98,7 +98,9 @@ def _mask(units: pd.DataFrame, query: str | None) -> "pd.Series[bool]":
 
 def _by_area(probes: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
     """A row for each area that a probe or a unit is in, with the columns `SORTS`."""
-    listed = probes.assign(area=probes[AREAS].map(lambda text: listed_in(str(text))), has_lfp=_has_lfp(probes))
+    listed = probes.assign(
+        area=probes[AREAS].map(lambda text: list(dict.fromkeys(listed_in(str(text))))), has_lfp=_has_lfp(probes)
+    )
     by_probe = listed.explode("area").dropna(subset="area").groupby("area")
     counts: dict[str, pd.Series[Any]] = {
         "sessions": by_probe[_SESSION].nunique(),

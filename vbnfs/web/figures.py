@@ -65,6 +65,7 @@ class Figure:
 
 def unit_figures(unit: int, spikes: Floats, changes: Floats) -> list[Figure]:
     """A unit's spikes around changes of the stimulus: a raster, and the rate in bins of 20 ms."""
+    spikes = np.sort(spikes[np.isfinite(spikes)])
     if not len(changes):
         return [_rate_over_time(unit, spikes)]
     relative, trials = _around(spikes, changes)
@@ -74,8 +75,9 @@ def unit_figures(unit: int, spikes: Floats, changes: Floats) -> list[Figure]:
     middles = (edges[:-1] + edges[1:]) / 2
     is_before, is_after = middles < 0, (middles >= 0) & (middles < _RESPONSE_SECONDS)
     peak = int(np.argmax(rates))
+    around = f"{len(changes):,} change{'' if len(changes) == 1 else 's'}"
     words = (
-        f"Unit {unit} around {len(changes):,} changes of the stimulus: {rates[is_before].mean():.1f} spikes a second"
+        f"Unit {unit} around {around} of the stimulus: {rates[is_before].mean():.1f} spikes a second"
         f" in the half second before them, {rates[is_after].mean():.1f} in the fifth of a second after; most,"
         f" {rates[peak]:.1f}, at {1000 * middles[peak]:+.0f} ms."
     )
@@ -107,7 +109,7 @@ def _raster(relative: Floats, trials: npt.NDArray[np.int64], time: str) -> Figur
 
 def _rate_over_time(unit: int, spikes: Floats) -> Figure:
     """Of a file that says nothing of changes: the rate over the session."""
-    stop = float(spikes[-1]) if len(spikes) else 1.0
+    stop = max(0.0, float(spikes[-1])) if len(spikes) else 1.0
     counts, edges = np.histogram(spikes, min(_MOST_BINS, max(1, int(stop))), (0.0, stop or 1.0))
     rates = counts / (edges[1] - edges[0])
     words = f"Unit {unit}: {len(spikes):,} spikes in {stop:,.0f} s. The file has no changes of a stimulus."
@@ -117,42 +119,62 @@ def _rate_over_time(unit: int, spikes: Floats) -> Figure:
 
 def waveform_figure(unit: int, waveform: Floats, rate: float = 30_000.0) -> Figure:
     """A unit's mean waveform, shape (samples, channels): on its largest channel and those beside it."""
-    heights = np.ptp(waveform, axis=0)
+    there = _or_zero(waveform)
+    heights = np.ptp(there, axis=0)
     largest = int(np.argmax(heights))
     channels = range(max(0, largest - 4), min(waveform.shape[1], largest + 5), 2)
     times = 1000 * np.arange(len(waveform)) / rate
     series = [Series(f"Channel {channel}", rounded(waveform[:, channel], 2)) for channel in channels]
     words = (
         f"Unit {unit}: its mean waveform is largest on channel {largest}, {heights[largest]:.0f} µV from lowest to"
-        f" highest; lowest at {times[int(np.argmin(waveform[:, largest]))]:.2f} ms."
+        f" highest; lowest at {times[int(np.argmin(there[:, largest]))]:.2f} ms."
     )
     return Figure("Mean waveform", "Time (ms)", "Voltage (µV)", rounded(times), series, words)
 
 
 def running_figure(times: Floats, speeds: Floats) -> Figure:
-    """The running speed over the session, in cm/s: means of about a thousandth of it each."""
+    """The running speed over the session, in cm/s: means of about a thousandth of it each, of what is finite."""
     step = max(1, -(-len(speeds) // _MOST_BINS))
     starts = np.arange(0, len(speeds), step)
-    counts = np.minimum(len(speeds) - starts, step)
-    means = np.add.reduceat(np.nan_to_num(speeds), starts) / counts if len(speeds) else np.empty(0)
-    fast = float(np.mean(speeds > 1)) if len(speeds) else 0.0
-    highest = float(means.max()) if len(means) else 0.0
+    is_there = np.isfinite(speeds)
+    there = speeds[is_there]
+    means = _means(speeds, is_there, starts)
+    fast = float(np.mean(there > 1)) if len(there) else 0.0
+    highest = float(np.nanmax(means)) if len(there) else 0.0
+    lacking = f", {len(speeds) - len(there):,} of them without a value" if len(there) < len(speeds) else ""
     words = (
-        f"{len(speeds):,} samples; in {fast:.0%} of them the mouse ran faster than 1 cm/s. The highest of the means"
-        f" that are drawn is {highest:.0f} cm/s."
+        f"{len(speeds):,} samples{lacking}; in {fast:.0%} of {'the others' if lacking else 'them'} the mouse"
+        f" ran faster than 1 cm/s. The highest of the means that are drawn is {highest:.0f} cm/s."
     )
     series = [Series("Speed", rounded(means, 2))]
     return Figure("Running speed", "Time (s)", "Speed (cm/s)", rounded(times[starts], 3), series, words)
 
 
+def _means(values: Floats, is_there: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> Floats:
+    """The mean from each start to the next, of the values that are there; NaN where none is."""
+    if not len(values):
+        return np.empty(0)
+    sums = np.add.reduceat(np.where(is_there, values, 0.0), starts)
+    counts = np.add.reduceat(is_there.astype(np.int64), starts)
+    found: Floats = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    return found
+
+
+def _or_zero(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), values, 0.0)
+
+
 def lfp_figure(times: Floats, volts: Floats, channels: Sequence[int]) -> Figure:
     """A stretch of LFP in volts, shape (samples, channels): one above the other, as far apart as the widest is."""
-    values = 1e6 * (volts - volts.mean(axis=0))
-    apart = float(np.ceil(np.ptp(values, axis=0).max() or 1.0))
+    is_there, known = np.isfinite(volts), _or_zero(volts)
+    means = known.sum(axis=0) / np.maximum(1, is_there.sum(axis=0))
+    values = 1e6 * np.where(is_there, known - means, np.nan)
+    flat = _or_zero(values)
+    apart = float(np.ceil(np.ptp(flat, axis=0).max() or 1.0))
     series = [
         Series(f"Channel {channel}", rounded(values[:, at] + at * apart, 1)) for at, channel in enumerate(channels)
     ]
-    spread = values.std(axis=0)
+    spread = flat.std(axis=0)
     most, least = int(np.argmax(spread)), int(np.argmin(spread))
     words = (
         f"{len(channels)} channels, {apart:,.0f} µV apart, each without its mean. It is largest on channel"

@@ -30,7 +30,7 @@ from vbnfs.api.working_sets import bring, plan, verified
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.config.settings import Config
-from vbnfs.errors import MountError, PinError
+from vbnfs.errors import MountError, PinError, UsageError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
@@ -85,13 +85,21 @@ class House:
         return self.tables.rows(self.versions.manifest(version), name)
 
     def places(self, picked: Picked, asked: Asked) -> list[str]:
-        """The places of the files of picked sessions; `asked`: the filters of the page on which they were picked."""
+        """The places of the files of picked sessions; `asked`: the filters of the page on which they were picked.
+
+        Raises `UsageError` where these are wrong, or find no file.
+        """
         manifest = self.versions.manifest(picked.version)
         name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
-        ids = find(table, asked, name=name).session_ids if picked.is_all else picked.session_ids
+        found = find(table, asked, name=name)
+        if picked.is_all and found.problem is not None:
+            raise UsageError(found.problem)
+        ids = found.session_ids if picked.is_all else picked.session_ids
         areas = [literal.strip("'\"") for literal in asked.chosen.get(AREAS, ())]
         work = partial(files_of, manifest=manifest, session_ids=ids, lfp=picked.lfp, areas=areas)
-        return self.tables.asked(manifest, work)
+        if not (places := self.tables.asked(manifest, work)):
+            raise UsageError("no session with files is picked: tick some in the table, or all that were found")
+        return places
 
     def plan(self, picked: Picked, places: Sequence[str]) -> Plan:
         """What fetching files would do. Raises a `VbnfsError`."""

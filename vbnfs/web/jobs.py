@@ -79,12 +79,13 @@ class Jobs:
     def end(self, number: int) -> None:
         """Have a job end soon. One that there is not is no error: it may have just gone."""
         with self._lock:
-            self._ending.add(number)
+            if number in self._threads:
+                self._ending.add(number)
 
     def close(self, seconds: float) -> None:
         """Have all end, and wait for that, some seconds at most."""
         with self._lock:
-            self._ending |= self._jobs.keys()
+            self._ending |= self._threads.keys()
             threads = list(self._threads.values())
         until = time.monotonic() + seconds
         for thread in threads:
@@ -120,9 +121,10 @@ class Jobs:
 
     def _ended(self, number: int, outcome: str, seconds: float, *, is_failed: bool) -> None:
         with self._lock:
-            self._jobs[number] = replace(self._jobs[number], outcome=outcome, is_failed=is_failed, seconds=seconds)
+            job = self._jobs.pop(number)  # in the order in which they end: one that took long is not the first to go
+            self._jobs[number] = replace(job, outcome=outcome, is_failed=is_failed, seconds=seconds)
             self._ending.discard(number)
             self._threads.pop(number, None)
             ended = [one for one in self._jobs.values() if not one.is_running]
-            for job in ended[:-_MOST_ENDED]:
-                del self._jobs[job.number]
+            for old in ended[:-_MOST_ENDED]:
+                del self._jobs[old.number]

@@ -100,8 +100,9 @@ class PageTables:
             one = _Open(ProjectTables(parts.versions, manifest, self._whole(parts), lambda note: None))
         self._open[version] = one
         for old in list(self._open)[:-_MOST_VERSIONS]:
-            del self._open[old]
-            self._readings.forget(old)
+            if not self._readings.is_awaited(old):  # else pages of many versions would have them read again and again
+                del self._open[old]
+                self._readings.forget(old)
         return one
 
     def _whole(self, parts: Parts) -> WholeFiles:

@@ -1,6 +1,8 @@
 """Quick looks into a session's or a probe's file: what is read of it for a figure, and no more than that."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,7 +33,6 @@ _UNEXPECTED: Final = (
     AttributeError,
     LookupError,
     RuntimeError,
-    StopIteration,
     TypeError,
     ValueError,
 )
@@ -123,6 +124,8 @@ def _waveform(file: Any, asked: AskedLook) -> tuple[list[Figure], list[int]]:
 def _unit_of(file: Any, asked: AskedLook) -> tuple[list[int], int, int]:
     """All units, the row of the one that is asked for, and its id."""
     units = [int(one) for one in _read(file["units/id"])]
+    if not units:
+        raise ValueError("it has no units")
     if asked.unit is None:
         return units, 0, units[0]
     if asked.unit not in units:
@@ -133,46 +136,77 @@ def _unit_of(file: Any, asked: AskedLook) -> tuple[list[int], int, int]:
 def _ragged(file: Any, name: str, row: int) -> Floats:
     """A row of a column whose rows differ in length (NWB's `VectorIndex`: where each one ends)."""
     ends = file[f"units/{name}_index"]
-    bounds = [int(one) for one in ends[max(0, row - 1) : row + 1]]
-    return _read(file[f"units/{name}"], bounds[0] if row else 0, bounds[-1])
+    bounds = [0, *(int(one) for one in ends[max(0, row - 1) : row + 1])]
+    values = file[f"units/{name}"]
+    if row >= len(ends) or not 0 <= bounds[-2] <= bounds[-1] <= len(values):
+        raise ValueError(f"units/{name}_index does not say where the values of this unit are")
+    return _read(values, bounds[-2], bounds[-1])
 
 
 def _changes(file: Any) -> Floats:
     """When the stimulus changed, by all tables of presentations that say so."""
     found = []
-    for table in file.get("intervals", {}).values():
+    for table in _groups(file["intervals"]) if "intervals" in file else ():
         if "is_change" in table and "start_time" in table and table["is_change"].dtype.kind in "biuf":
             found.append(_read(table["start_time"])[_read(table["is_change"]) == 1])
     times = np.sort(np.concatenate(found)) if found else np.empty(0)
     return times[np.isfinite(times)]
 
 
+def _groups(outer: Any) -> Iterator[Any]:
+    """The groups in a group. Links that lead nowhere, or in a circle, are passed over."""
+    for name in outer:
+        with suppress(KeyError, RuntimeError):
+            if hasattr(found := outer[name], "items"):
+                yield found
+
+
 def _running(file: Any, asked: AskedLook) -> tuple[list[Figure], list[int]]:
     series = file[_RUNNING]
-    return [running_figure(_read(series["timestamps"]), _read(series["data"]))], []
+    times, data = series["timestamps"], series["data"]
+    _check_lengths(times, data)
+    return [running_figure(_read(times), _in_its_unit(data, _read(data)))], []
 
 
 def _lfp(file: Any, asked: AskedLook) -> tuple[list[Figure], list[int]]:
-    series = next(
-        one
-        for outer in file["acquisition"].values()
-        if hasattr(outer, "values")
-        for name, one in outer.items()
-        if name.endswith("_lfp_data")
-    )
-    data, times = series["data"], series["timestamps"]
-    begin, rate = float(times[0]), (len(times) - 1) / (float(times[-1]) - float(times[0]))
-    first = min(int(asked.start * rate), len(times) - 1)
+    data, times = _lfp_arrays(file)
+    _check_lengths(times, data)
+    begin, stop = (float(times[at]) for at in (0, -1))
+    if not 0 < stop - begin < np.inf:
+        raise ValueError("its times do not go up")
+    if asked.start >= stop - begin:
+        raise ValueError(f"it is {stop - begin:,.1f} s long; nothing is there from second {asked.start:,g} on")
+    rate = (len(times) - 1) / (stop - begin)
+    first = min(int(asked.start * rate), len(times) - 2)
     last = min(len(times), first + max(2, int(asked.seconds * rate)))
-    volts = _read(data, first, last)
+    volts = _in_its_unit(data, _read(data, first, last))
     channels = range(0, volts.shape[1], max(1, -(-volts.shape[1] // _MOST_CHANNELS)))
     return [lfp_figure(_read(times, first, last) - begin, volts[:, list(channels)], channels)], []
+
+
+def _lfp_arrays(file: Any) -> tuple[Any, Any]:
+    """The voltages of a probe's file, and their times."""
+    for outer in _groups(file["acquisition"]):
+        for name in outer:
+            if name.endswith("_lfp_data"):
+                return outer[name]["data"], outer[name]["timestamps"]
+    raise ValueError("it has no LFP")
+
+
+def _check_lengths(times: Any, data: Any) -> None:
+    if len(times) != len(data):
+        raise ValueError(f"it has {len(data):,} samples, and times of {len(times):,}")
+
+
+def _in_its_unit(array: Any, values: Floats) -> Floats:
+    """Values of a `TimeSeries` in its unit: as NWB has it, stored value times `conversion`, plus `offset`."""
+    return values * float(array.attrs.get("conversion", 1.0)) + float(array.attrs.get("offset", 0.0))
 
 
 def _read(array: Any, start: int = 0, stop: int | None = None) -> Floats:
     """Rows of an array. Raises `ValueError` where that is too much for a look."""
     rows = (array.shape[0] if stop is None else stop) - start
-    count = rows * int(np.prod(array.shape[1:], dtype=np.int64))
+    count = rows * math.prod(array.shape[1:])
     if count > _MOST_VALUES:
         raise ValueError(f"{count:,} values are too many for a quick look")
     return np.asarray(array[start : start + rows], dtype=np.float64)

@@ -4,6 +4,7 @@ A view that comes meanwhile is answered with how far it is (`StillReadingError`)
 """
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from vbnfs.objects import ObjectVersion
 _LARGE_BYTES: Final = 8 << 20
 _MOMENT_SECONDS: Final = 0.3  # for large ones, of which a page is to say at once that they are being read
 _PATIENCE_SECONDS: Final = 3.0  # for small ones, which are there by then as a rule
+_RETURN_SECONDS: Final = 5.0  # in which a page that waits asks again: each second, if the browser is not busy
 _MOST_KEPT: Final = 16
 
 Result = TypeVar("Result")
@@ -60,6 +62,7 @@ class Readings:
         self._lock = threading.Lock()
         self._works: dict[Key, _Work] = {}
         self._came: dict[ObjectVersion, int] = {}
+        self._promised: dict[Key, float] = {}  # until when who was answered "still" is expected again
 
     def note(self, file: DataFile, done_bytes: int, size_bytes: int) -> None:
         """So many bytes of a file have been read."""
@@ -84,13 +87,20 @@ class Readings:
             found: Result = work.result.result(None if is_awaited else self._patience(work.size_bytes))
         except TimeoutError:
             if not work.result.done():
+                self._promised[key] = time.monotonic() + _RETURN_SECONDS
                 raise StillReadingError(self._now(work)) from None
             self._forget(key, work)
             raise
         except BaseException:
             self._forget(key, work)
             raise
+        self._promised.pop(key, None)
         return found
+
+    def is_awaited(self, version: Hashable) -> bool:
+        """Whether a view that was answered "still" is to come again soon, for what has keys that begin with this."""
+        now = time.monotonic()
+        return any(key[0] == version and now < until for key, until in list(self._promised.items()))
 
     def forget(self, version: Hashable) -> None:
         """Have what was read under keys that begin with this be read again by who asks."""

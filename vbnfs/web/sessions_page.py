@@ -7,7 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from vbnfs.access.row_files import BESIDE
-from vbnfs.errors import UsageError
+from vbnfs.errors import TablesError, UsageError
 from vbnfs.tables.columns import key_of
 from vbnfs.tables.facets import Facet, facets_of, joined, query_of, query_of_words
 from vbnfs.tables.query import parse_query
@@ -24,6 +24,7 @@ _MOST_COLUMNS: Final = 9
 _FACETS: Final = (  # in this order, before all others
     *("experience_level", "structure_acronyms", "genotype", "sex", "image_set", "session_number", "session_type"),
 )
+_OF_SESSIONS: Final = "session_id"  # how the column ends that has their ids
 _OPEN: Final = 3  # facets that are shown without being asked for
 
 
@@ -96,7 +97,10 @@ def _seen(text: str) -> str:
 
 
 def find(table: pd.DataFrame, asked: Asked, *, name: str) -> Found:
-    """The sessions of a table that are asked for. What is wrong with a query is said in the answer."""
+    """The sessions of a table that are asked for. What is wrong with a query is said in the answer.
+
+    Raises `TablesError` for a table that has no ids of sessions.
+    """
     everything = pd.Series(data=True, index=table.index)
     own_columns = table.drop(columns=[name for name in BESIDE if name in table.columns])
     try:
@@ -109,13 +113,13 @@ def find(table: pd.DataFrame, asked: Asked, *, name: str) -> Found:
     except UsageError as error:
         facets = facets_of(own_columns, everything, {}, name=name)
         return Found([], [], 0, 1, _in_turn(facets), asked.query, 0, 0, [], str(error))
-    return _page(found, table, asked, facets, query)
+    return _page(found, table, asked, facets, query, name)
 
 
 def _page(
-    found: pd.DataFrame, table: pd.DataFrame, asked: Asked, facets: Sequence[Facet], query: str | None
+    found: pd.DataFrame, table: pd.DataFrame, asked: Asked, facets: Sequence[Facet], query: str | None, name: str
 ) -> Found:
-    key = key_of(table) or str(table.columns[0])
+    key = _key(table, name)
     columns = _columns(table, key)
     pages = max(1, -(-len(found) // PAGE_ROWS))
     first = (min(asked.page, pages) - 1) * PAGE_ROWS
@@ -132,6 +136,17 @@ def _page(
         cached_bytes=sums["cached_bytes"],
         session_ids=[int(value) for value in found[key]],
     )
+
+
+def _key(table: pd.DataFrame, name: str) -> str:
+    """The column that identifies sessions. Raises `TablesError` where none has numbers that do."""
+    key = key_of(table)
+    is_of_numbers = key is not None and (table.empty or pd.api.types.is_integer_dtype(table[key].dtype))
+    if key is None or not key.endswith(_OF_SESSIONS) or not is_of_numbers:
+        raise TablesError(
+            f"{name} has no column of session ids, another number in each row: 'vbnfs tables' lists its columns"
+        )
+    return key
 
 
 def _columns(table: pd.DataFrame, key: str) -> list[str]:
