@@ -10,6 +10,11 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.innerHTML = button.own; }, 1200);
 });
 
+// Why something cannot be shown stands where it would; what renews itself elsewhere stays as it is, and asks again.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (detail.isError && ["main", "plan"].includes(detail.target.id)) detail.shouldSwap = true;
+});
+
 // The clipboard's own interface exists on https and on localhost alone; elsewhere a selection is copied.
 async function copied(text) {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
