@@ -21,6 +21,7 @@ CACHE: Final = f"{SHARED}/one/cache"  # in a folder of the user one; those above
 OWN_FOLDER: Final = f"{SHARED}/of-one"  # of the same user
 EXPORT: Final = "/run/data/export"  # at the server
 USUAL: Final = "vers=4.2"
+LEASE_SECONDS: Final = 10  # the least that nfsd takes; what it lent to a dead host is free after that
 _FOLDER: Final = "ecephys_sessions"
 _A_GROUP: Final = 3  # sessions
 _SIZE_BYTES: Final = 8_000_001
@@ -40,8 +41,8 @@ mkdir -p /var/lib/nfs/nfsdcltrack
 touch /var/lib/nfs/etab /var/lib/nfs/rmtab
 mount -t nfsd nfsd /proc/fs/nfsd
 echo 1048576 >/proc/fs/nfsd/max_block_size
-echo 10 >/proc/fs/nfsd/nfsv4leasetime
-echo 10 >/proc/fs/nfsd/nfsv4gracetime
+echo {LEASE_SECONDS} >/proc/fs/nfsd/nfsv4leasetime
+echo {LEASE_SECONDS} >/proc/fs/nfsd/nfsv4gracetime
 rpcbind -w
 {_EXPORTS}
 rpc.mountd

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.nfs.machines import slow_way_to
-from benchmarks.nfs.place import CACHE, EXPORT, OWN_FOLDER, USUAL, Counted, Place, Read, mountpoint, running_place
+from benchmarks.nfs.place import (
+    CACHE,
+    EXPORT,
+    LEASE_SECONDS,
+    OWN_FOLDER,
+    USUAL,
+    Counted,
+    Place,
+    Read,
+    mountpoint,
+    running_place,
+)
 
 _ONCE: Final = 1.01  # times the unique bytes, at the most
 _WITH_LOST: Final = 1.5  # ... with what was on its way to a host that died
@@ -124,7 +135,7 @@ def a_host_dies(place: Place) -> None:
         lost.exception()
     place.check(
         f"a host is killed: the other waits {read.longest_seconds:.1f} s at the most",
-        holds=read.longest_seconds <= _DEAD_SECONDS + _BUSY_SECONDS,
+        holds=read.longest_seconds <= _DEAD_SECONDS + LEASE_SECONDS + _BUSY_SECONDS,
     )
     _check_reads(place, "... reads on", [read])
     _check_ratio(place, counted.ratio, _WITH_LOST)

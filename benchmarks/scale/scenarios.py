@@ -59,7 +59,7 @@ HEADER: Final = (
 
 
 def rows(traces: Sequence[Trace], places: Sequence[Place] = PLACES) -> Iterator[Row]:
-    """All courses, as many at a time as there are processors: the largest take a minute each."""
+    """All courses, as many at a time as there are processors: the largest take some minutes each."""
     with ProcessPoolExecutor() as pool:
         futures = [
             pool.submit(_row, place, proxies, warm_part, traces)

@@ -1,6 +1,7 @@
 """What is below a folder of ours, reached by its descriptor."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from tests.host.folders import NOBODY, make
 from tests.open_files import open_files
-from vbnfs.host.places import Anchor, Place, file_at, folder_at
+from vbnfs.host.folders import FOLDER
+from vbnfs.host.folders_by_descriptor import FolderByDescriptor
+from vbnfs.host.places import Anchor, Place, file_at, folder_at, for_looking, open_file
 
 
 def test_a_folder_that_was_moved_is_gone_on_in(tmp_path: Path) -> None:
@@ -114,3 +117,15 @@ def test_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     """What would leave it is refused before anything is opened."""
     with pytest.raises(ValueError, match="not a name in a folder"):
         Place(Anchor(tmp_path)) / name
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_other_hosts_write_to_is_not_opened_to_read_alone(tmp_path: Path, *, is_shared: bool) -> None:
+    """An NFS server would lend it to this host, and have others wait, for as long as this one's lease lasts."""
+    (tmp_path / "a").touch()
+    folder = FolderByDescriptor(os.open(tmp_path, FOLDER), is_shared=is_shared)
+    descriptor = open_file(folder, "a", for_looking(folder))
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    assert flags & os.O_ACCMODE == (os.O_RDWR if is_shared else os.O_RDONLY)
+    os.close(descriptor)
+    folder.close()

@@ -160,6 +160,7 @@ def test_axe_would_find_a_fault(opened: Open, axe: str) -> None:
 def test_a_newcomer_fetches_what_a_paper_needs(opened: Open) -> None:
     """All Novel sessions of Sst mice with their LFP of VISp are found and fetched by clicks on what is to be seen.
 
+    A plan goes when what is picked is another, and when it has begun: no button fetches what was picked before.
     The fetch goes on when the page is closed; a page that is opened afterwards says what came of it.
     """
     browser = opened.browser
@@ -174,8 +175,13 @@ def test_a_newcomer_fetches_what_a_paper_needs(opened: Open) -> None:
     browser.click(named("#pick label", "all 1 that were found"))
     browser.click(named("#pick button", "How much is that?"))
     browser.wait(named("#plan button", "Fetch 2 files"))
+    for _ in range(2):
+        browser.click(named("#pick label", "all 1 that were found"))
+        assert browser.evaluate("document.querySelector('#plan').textContent") == ""
+    browser.click(named("#pick button", "How much is that?"))
+    browser.wait(named("#plan button", "Fetch 2 files"))
     browser.click(named("#plan button", "Fetch 2 files"))
-    browser.wait("document.querySelector('#jobs .job')")
+    browser.wait("document.querySelector('#jobs .job') && !document.querySelector('#plan button')")
     browser.open("about:blank")
     wanted = [f"{NOVEL}/ecephys_session_1048576384.nwb", f"{NOVEL}/probe_probeC_lfp.nwb"]
     until(lambda: all(opened.dataset.file(path).cached_bytes == opened.dataset.file(path).size for path in wanted))

@@ -168,10 +168,10 @@ def test_what_is_picked_is_fetched(visit: Visit) -> None:
 
 
 def test_what_changed_between_two_versions(visit: Visit) -> None:
-    """Files and sums without reading a table; its rows and columns where that is asked for."""
+    """Files and sums without reading a table; its rows and columns where that is asked for. Names lead to files."""
     page = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0"})
     assert page.status_code == 200
-    assert "project_metadata/units.csv" in page.text
+    assert '<a href="./file/v0.5.0/project_metadata/units.csv">project_metadata/units.csv</a>' in page.text
     assert "have another value" not in page.text
     read = visit.browser.get("/changes", params={"old": "0.4.0", "new": "0.5.0", "tables": "yes"})
     assert "snr: 1 rows have another value" in read.text

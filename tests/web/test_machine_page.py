@@ -4,19 +4,26 @@ import dataclasses
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from tests.figures_example import FAILURE, FILL, KERNEL, READER, figures
 from tests.waiting import until
-from tests.web.conftest import FINDINGS, Visit
+from tests.web.conftest import ADDRESS, FINDINGS, Visit
+from vbnfs.config.sources import load_config
 from vbnfs.errors import MountError
 from vbnfs.figures import Figures
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.web import app, machine_page
+from vbnfs.web.app import make_app
 from vbnfs.web.examining import Examining, Finding
+from vbnfs.web.guard import TOKEN, Guard, Keys
+from vbnfs.web.house import House
 from vbnfs.web.machine_page import Looks, MountRow, by_age, remedies
+from vbnfs.web.rendering import Pages
 
 FIGURES = figures()
 ENTRY = MountEntry(Path("/mnt/vbn"), "0:77", "fuse.vbnfs", "vbn", 0)
@@ -134,6 +141,21 @@ def test_the_cache_by_version(visit: Visit) -> None:
     assert [name for name, _ in rows] == ["0.5.0", "0.4.0"]
 
 
+def test_the_machine_without_its_dataset(tmp_path: Path) -> None:
+    """Without network, with an empty cache, the page says why the dataset is not there, and can examine all else."""
+    keys = Keys()
+    config = load_config(command_line={"offline": "yes", "cache_dir": str(tmp_path)})
+    with closing(House(config, examine=lambda: FINDINGS)) as house:
+        inside = Guard(make_app(house, Pages(proof=keys.proof, dataset=config.project)), keys)
+        with TestClient(inside, base_url=ADDRESS) as browser:
+            browser.get("/", params={TOKEN: keys.token})
+            answer = browser.get("/machine")
+    assert answer.status_code == 200
+    assert "nothing is kept of the dataset" in answer.text
+    assert str(tmp_path) in answer.text
+    assert "Examine this machine<" in answer.text
+
+
 def test_all_that_a_mount_says(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs with files and readers, hits, requests, what failed with what helps, what is brought; as text."""
     evil = dataclasses.replace(READER, program="<b>python", file="<i>.nwb")
@@ -166,4 +188,5 @@ def test_the_page_of_a_machine_without_mounts(visit: Visit) -> None:
     assert answer.status_code == 200
     assert str(visit.house.config.cache_dir) in answer.text
     assert ">figure</th>" in answer.text
+    assert "vbnfs unpin NAME" in answer.text
     visit.house.dataset.unpin("figure")

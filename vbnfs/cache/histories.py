@@ -18,7 +18,7 @@ import xxhash
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History
 from vbnfs.host.disk_space import allocated_bytes
-from vbnfs.host.places import Place
+from vbnfs.host.places import Place, for_looking, open_file
 from vbnfs.host.positioned import read_at, write_at
 
 RECORD_BYTES: Final = 64
@@ -96,8 +96,8 @@ def remember_evicted(scope: Place, content_id: str, evicted: Evicted) -> None:
 
 def recall_evicted(scope: Place, content_id: str) -> Evicted | None:
     """What was noted when a content was evicted; None if nothing is known any more."""
-    with suppress(OSError):
-        descriptor = (scope / EVICTED).open(os.O_RDONLY)
+    with suppress(OSError), scope.opened() as folder:
+        descriptor = open_file(folder, EVICTED, for_looking(folder), owners=scope.owners)
         try:
             return decode(content_id, read_at(descriptor, RECORD_BYTES, _offset(content_id)))
         finally:

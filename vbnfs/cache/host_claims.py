@@ -26,7 +26,7 @@ from vbnfs.cache.claims import LANES
 from vbnfs.cache.marks import holder_of, is_left_over, remove_mark, set_mark
 from vbnfs.host.atomic import time_of
 from vbnfs.host.folders import Folder
-from vbnfs.host.places import Place, open_file
+from vbnfs.host.places import Place, for_looking, open_file
 from vbnfs.host.process_names import name_of_this_process
 
 Pulse = tuple[str, float]  # the name of a process, and when it was seen last
@@ -180,7 +180,7 @@ def _renew_pulse(folder: Folder) -> None:
 def _time_of(folder: Folder, name: str) -> float:
     """When a file was changed, as its server says now: opening asks it (close-to-open). 0.0 if there is none yet."""
     try:
-        descriptor = open_file(folder, name, os.O_RDONLY)
+        descriptor = open_file(folder, name, for_looking(folder))
     except FileNotFoundError:
         return 0.0
     try:

@@ -34,7 +34,7 @@ from vbnfs.host.atomic import remove_abandoned
 from vbnfs.host.disk_space import allocated_bytes
 from vbnfs.host.folders import Folder
 from vbnfs.host.identity import our_uid
-from vbnfs.host.places import Place, folder_at, open_file, open_folder
+from vbnfs.host.places import Place, folder_at, for_looking, open_file, open_folder
 
 FORMAT_1: Final = "blocks-v1"
 _CLOCKS_DIFFER_SECONDS: Final = 60  # accepted, between hosts that share a cache, and its server
@@ -161,7 +161,7 @@ def _look_at(above: Folder, name: str, path: str, now_ns: int, *, with_history: 
 
 def _history(folder: Folder, content_id: str) -> History | None:
     with suppress(OSError):
-        descriptor = open_file(folder, CHECKSUMS, os.O_RDONLY)
+        descriptor = open_file(folder, CHECKSUMS, for_looking(folder))
         try:
             return read_history(descriptor, content_id)
         finally:

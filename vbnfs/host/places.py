@@ -228,6 +228,15 @@ def open_file(
     raise PermissionError(errno.EPERM, reason, shown or name)
 
 
+def for_looking(folder: Folder) -> int:
+    """The flags with which to open a file for a moment that other hosts write to.
+
+    What a host opens to read alone, an NFS server may lend it (a delegation: RFC 8881, 10.4). Others who open it to
+    write wait then until that host has given it back: for one that has died, until its lease has ended.
+    """
+    return os.O_RDWR if folder.is_shared else os.O_RDONLY
+
+
 def _is_believed(status: os.stat_result, owners: Set[int]) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid in {*trusted_owners(), *owners}
 

@@ -1,9 +1,9 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
 from vbnfs.access.verified import verified_sessions
-from vbnfs.errors import VbnfsError
+from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.host.mountinfo import is_ours, list_mounts
 from vbnfs.web.area_views import AreaViews
 from vbnfs.web.file_views import FileViews
@@ -106,7 +106,8 @@ class Page:
         return [str(one) for one in self._house.versions.release.versions][::-1]
 
     def machine(self, request: Request) -> Response:
-        """Mounts, their readers and rates, the cache, pins."""
+        """Mounts, their readers and rates, the cache, pins; without the dataset what there is besides, and why."""
+        by_version, pins, problem = self._of_the_dataset()
         mounts = self._house.looks.at(entry for entry in list_mounts() if is_ours(entry))
         return self._pages.answer(
             request,
@@ -115,10 +116,18 @@ class Page:
             remedies=remedies(mounts),
             fetches=running_fetches(),
             cache=self._house.cache(),
-            by_version=[(one.name, one.here_bytes, one.size_bytes) for one in self._versions()],
-            pins=self._house.pins(),
+            by_version=by_version,
+            pins=pins,
+            problem=problem,
             examined=self._house.examining.now,
         )
+
+    def _of_the_dataset(self) -> tuple[Sequence[VersionRow], Sequence[Mapping[Hashable, Any]], str | None]:
+        """The versions, the pins, and why there are none."""
+        try:
+            return self._versions(), self._house.pins(), None
+        except VbnfsError as error:
+            return (), (), with_remedy(error)
 
     def examine(self, request: Request) -> Response:
         """Begin to examine this machine."""

@@ -145,9 +145,9 @@ class CacheFacts:
 
 _AGES: Final[Sequence[tuple[str, float]]] = (
     ("in the last day", 86_400),
-    ("in the last week", 7 * 86_400),
-    ("in the last month", 30 * 86_400),
-    ("earlier", float("inf")),
+    ("earlier in the week", 7 * 86_400),
+    ("earlier in the month", 30 * 86_400),
+    ("before that", float("inf")),
 )
 
 

@@ -15,6 +15,15 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
   if (detail.isError && ["main", "plan"].includes(detail.target.id)) detail.shouldSwap = true;
 });
 
+// A plan is of what was picked then: it goes when that changes, and when what it is of has begun.
+for (const name of ["change", "htmx:afterRequest"]) {
+  document.addEventListener(name, (event) => {
+    const plan = document.querySelector("#plan");
+    const isOther = name === "change" ? event.target.form?.id === "pick" : plan?.contains(event.target) && event.detail.successful;
+    if (isOther) plan.replaceChildren();
+  });
+}
+
 // The clipboard's own interface exists on https and on localhost alone; elsewhere a selection is copied.
 async function copied(text) {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
