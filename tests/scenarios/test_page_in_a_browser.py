@@ -234,6 +234,19 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     assert tags == ["whole", "verified", "pinned"]
 
 
+def test_why_there_is_no_answer_is_seen(opened: Open) -> None:
+    """What a view refuses stands in the page: of a plan of nothing, and of filters."""
+    browser = opened.browser
+    opened.open("sessions")
+    browser.wait("window.htmx")
+    browser.evaluate("document.querySelector('#pick button[type=submit]').click()")
+    browser.wait(
+        "document.querySelector('#plan .problem')?.textContent.startsWith('no session with files is picked')"
+    )
+    browser.evaluate("htmx.ajax('GET', 'sessions?version=9.9.9', '#main')")
+    browser.wait("document.querySelector('#main h1').textContent == 'This page cannot be shown'")
+
+
 def test_on_paper(opened: Open) -> None:
     """A printed page is dark on white, has no head, filters or buttons, and is as wide as the paper: 718 pixels."""
     browser = opened.browser

@@ -10,6 +10,11 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.innerHTML = button.own; }, 1200);
 });
 
+// Why something cannot be shown stands where it would; what renews itself elsewhere stays as it is, and asks again.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (detail.isError && ["main", "plan"].includes(detail.target.id)) detail.shouldSwap = true;
+});
+
 // A plan is of what was picked then: it goes when that changes, and when what it is of has begun.
 for (const name of ["change", "htmx:afterRequest"]) {
   document.addEventListener(name, (event) => {
