@@ -5,6 +5,7 @@
 
 import hashlib
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -151,7 +152,8 @@ def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -
     """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
 
     def note_stalls(stalled: int) -> None:
-        paced.note_stalls(stalled)
+        if (client := weak()) is not None:
+            client.note_stalls(stalled)
 
     hedging = HedgingClient(
         link,
@@ -164,6 +166,7 @@ def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -
         sends_probes=True,
     )
     paced = PacedClient(hedging, most=config.max_connections)
+    weak = weakref.ref(paced)  # of two that have each other, descriptors would stay open until a collection
     return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
 
 
