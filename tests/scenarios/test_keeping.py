@@ -198,14 +198,17 @@ def test_commands_map_nothing_where_others_may_delete(
 ) -> None:
     """On a file system that may be another host's `vbnfs diff` copies what the cache has, elsewhere it maps it."""
     monkeypatch.setattr(clients, "is_local", lambda path: is_local)
-    kept = f"{config.cache_dir}/"
+    kept, mapped = f"{config.cache_dir}/", list[bool]()
 
-    async def read(versions: Versions) -> bool:
+    def note(*_progress: object) -> None:  # what has just been read is still there
+        mapped.append(kept in Path("/proc/self/maps").read_text())
+
+    async def read(versions: Versions) -> None:
         [file] = versions.manifest(None).files
         async with whole_files(versions) as read:
             assert await read(file) == PLAIN
-        async with whole_files(versions) as read:
+        async with whole_files(versions, progress=note) as read:
             assert await read(file) == PLAIN
-            return kept in Path("/proc/self/maps").read_text()
 
-    assert run_with_versions(config, read, warn=print) is is_local
+    run_with_versions(config, read, warn=print)
+    assert mapped[-1] is is_local

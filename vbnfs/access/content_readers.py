@@ -25,13 +25,15 @@ from vbnfs.reading.walks import Walks
 class ContentReaders:
     """Of the files of `versions`, by way of `source`. Its tasks run in `nursery`, which outlives all reads.
 
+    `versions` may be set to those that the same dataset has later.
+
     `with_walks`: the structure of HDF5 files is read ahead of programs, where the settings allow that.
     """
 
     def __init__(
         self, versions: Versions, source: BlockSource, *, nursery: trio.Nursery, with_walks: bool = False
     ) -> None:
-        self.versions: Final = versions
+        self.versions = versions
         self.source: Final = source
         self._dataset = dataset = versions.dataset
         self._prefetcher = Prefetcher(dataset.cache, source, nursery=nursery)

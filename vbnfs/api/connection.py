@@ -28,9 +28,9 @@ Messages = Callable[[], AbstractContextManager[None]]
 CLOSED: Final = "the dataset was closed by another thread while this one used it"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
-    """A dataset that is open: its versions as they were then, its files, and the tables of its versions."""
+    """A dataset that is open: its versions as they were then, or at the last `renew`; its files; and their tables."""
 
     versions: Versions
     files: OpenFiles
@@ -43,6 +43,15 @@ class Parts:
             tables = ProjectTables(self.versions, manifest, self.whole, lambda note: None)
             self.tables[manifest.dataset_version] = tables
         return self.tables[manifest.dataset_version]
+
+    async def renew(self) -> bool:
+        """Ask the bucket which versions there are by now. Returns whether there are others than before.
+
+        Raises a `VbnfsError`.
+        """
+        before, now = self.versions, await load_versions(self.versions.dataset)
+        self.versions = self.files.readers.versions = now
+        return now.release.versions != before.release.versions
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ from vbnfs.web.page_tables import PageTables
 from vbnfs.web.picked import AREAS, Picked, files_of
 from vbnfs.web.readings import Patience, Readings, usual_patience
 from vbnfs.web.release_notes import ReleaseNotes, read_notes
+from vbnfs.web.renewing import Renewing
 from vbnfs.web.sessions_page import Asked, find
 from vbnfs.web.versions_page import KnownKinds
 
@@ -69,6 +70,7 @@ class House:
         self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
         self.tables: Final = PageTables(self.connection, Readings(patience))
         self._ask = ask
+        self._renewing = Renewing(self._renew, config.refresh_seconds)
 
     @property
     def config(self) -> Config:
@@ -78,7 +80,9 @@ class House:
     @property
     def versions(self) -> Versions:
         """The dataset's versions. Raises a `VbnfsError` where there are none to be had."""
-        return self.connection.value.versions
+        found = self.connection.value.versions
+        self._renewing.look()
+        return found
 
     def table(self, version: str | None, name: str) -> tuple[str, pd.DataFrame]:
         """See `PageTables.rows`."""
@@ -169,6 +173,10 @@ class House:
             except MountError:
                 continue
         return None
+
+    def _renew(self) -> None:
+        if self.connection.run(Parts.renew):
+            self.notes.forget()
 
     def close(self) -> None:
         """End all jobs, and close what is open."""

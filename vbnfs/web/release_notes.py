@@ -26,7 +26,7 @@ async def read_notes(parts: Parts) -> str:
 
 
 class ReleaseNotes:
-    """Asks once; again only where there was no answer. Thread-safe."""
+    """Asks once; again where there was no answer, and after `forget`. Thread-safe."""
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
@@ -42,3 +42,8 @@ class ReleaseNotes:
                 except StorageError:
                     return ""
             return self._text
+
+    def forget(self) -> None:
+        """There may be others by now."""
+        with self._lock:
+            self._text = None

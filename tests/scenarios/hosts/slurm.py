@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.mount_namespaces import ALONE
@@ -24,7 +25,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CryptoType=crypto/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={spool}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -98,6 +99,14 @@ def cluster(folder: Path, *, more: str = "", files: Mapping[str, str] | None = N
 
     With files, its node has a mount namespace of its own, without the mounts of others.
     """
+    with TemporaryDirectory(prefix="slurmd-", dir="/tmp") as spool:  # short: it has a socket for each job, unix(7)
+        Path(spool).chmod(0o755)
+        with _cluster(folder, spool, more, files or {}) as made:
+            yield made
+
+
+@contextmanager
+def _cluster(folder: Path, spool: str, more: str, files: Mapping[str, str]) -> Iterator[Cluster]:
     folder.mkdir()
     host = socket.gethostname().partition(".")[0]
     key = folder / "munge.key"
@@ -107,6 +116,7 @@ def cluster(folder: Path, *, more: str = "", files: Mapping[str, str] | None = N
     text = _CONFIGURATION.format(
         host=host,
         folder=folder,
+        spool=spool,
         controller_port=port,
         first_job=port * 1000,  # folders with a job's number are no other cluster's
         node_port=free_port(),
@@ -114,9 +124,8 @@ def cluster(folder: Path, *, more: str = "", files: Mapping[str, str] | None = N
         more=more,
     )
     cgroup = "CgroupAutomount=no\nConstrainCores=no\n"
-    for name, content in {"slurm.conf": text, "cgroup.conf": cgroup, **(files or {})}.items():
+    for name, content in {"slurm.conf": text, "cgroup.conf": cgroup, **files}.items():
         (folder / name).write_text(content)
-    (folder / "spool").mkdir(mode=0o755)
     munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
     munged += [
         f"--pid-file={folder}/munged.pid",
