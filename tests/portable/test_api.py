@@ -150,7 +150,8 @@ def test_a_crash_and_then_two_processes(system: System, start: Start, server: Fa
     assert result(job) == [HASH, HASH]
     asked = [request.headers["range"] for request in server.requests if request.key.endswith(LFP)]
     places = [re.findall(r"\d+", one) for one in asked]
-    assert 0 < sum(int(stop) + 1 - int(start) for start, stop in places) <= 1.01 * SIZE
+    # Each for itself they would ask for twice as much. A busy machine may have a GET asked for once more.
+    assert 0 < sum(int(stop) + 1 - int(start) for start, stop in places) < 1.5 * SIZE
 
 
 @pytest.mark.slow
