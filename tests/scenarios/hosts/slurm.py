@@ -99,7 +99,7 @@ def cluster(folder: Path, *, more: str = "", files: Mapping[str, str] | None = N
 
     With files, its node has a mount namespace of its own, without the mounts of others.
     """
-    # Short: it has a socket for each job, unix(7). Not below /tmp: jobs that have one of their own run a script in it.
+    # Short: it has a socket for each job, unix(7). Not below /tmp: jobs with one of their own run a script in it.
     with TemporaryDirectory(prefix="slurmd-", dir="/var/tmp") as spool:
         Path(spool).chmod(0o755)
         with _cluster(folder, spool, more, files or {}) as made:
