@@ -20,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 from tests.fakes.s3_server import FakeS3Server
+from tests.logged_program import logged_program
 from tests.ports import free_port
 from tests.served_page import page
 from tests.waiting import until
@@ -165,19 +166,8 @@ def jupyter(folder: Path, endpoint_url: str) -> Iterator[tuple[Browser, str]]:
         except OSError:
             return False
 
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [PROGRAMS / "jupyter-server", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env
-        )
-    try:
-        until(lambda: is_there() or process.poll() is not None, seconds=120)
+    with logged_program([PROGRAMS / "jupyter-server", *options], folder, env=env, is_there=is_there):
         yield browser, top
-    except BaseException as error:
-        error.add_note((folder / "log").read_text()[-6000:])
-        raise
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def test_below_a_server_of_jupyters(server: FakeS3Server, tmp_path: Path) -> None:

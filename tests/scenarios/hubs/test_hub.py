@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
+from tests.logged_program import logged_program
 from tests.ports import free_port
 from tests.scenarios.hosts.programs import SCRIPT
 from tests.scenarios.system.namespace import HOME, MEMBER, REPOSITORY, USER, Namespace
@@ -92,18 +92,9 @@ def hub(namespace: Namespace, folder: Path, *options: str) -> Iterator[Hub]:
     env = {name: value for name, value in env.items() if not name.startswith("VBNFS_")}
     command = ["nsenter", f"--mount={namespace.path}", "--", f"{PROGRAMS}/jupyterhub"]
     command += ["--config", f"{Path(__file__).parent}/hub_config.py"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder)
-    try:
-        made = Hub(folder, url, token)
-        until(lambda: made.is_there() or process.poll() is not None, seconds=120)
+    made = Hub(folder, url, token)
+    with logged_program(command, folder, env=env, is_there=made.is_there):
         yield made
-    except BaseException as error:
-        error.add_note((folder / "log").read_text()[-6000:])
-        raise
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def write(namespace: Namespace, path: str, text: str, *, user: str | None = None) -> None:
