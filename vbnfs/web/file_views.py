@@ -18,7 +18,7 @@ from vbnfs.hdf5.found_file import Hdf5File
 from vbnfs.web.file_page import FileFacts, entry_at, facts_of, place_of, python_line, recipes, state_of
 from vbnfs.web.files_page import folder_at, of_session
 from vbnfs.web.house import House
-from vbnfs.web.quick_looks import TITLES, UNIT, WAVEFORM, QuickLook, asked_of, look_into, offered
+from vbnfs.web.quick_looks import TITLES, UNIT, WAVEFORM, QuickLook, asked_of, offered
 from vbnfs.web.rendering import Pages
 from vbnfs.web.structure_page import Structures, picture_of, rows_of
 from vbnfs.web.views import form_of, in_a_thread
@@ -109,7 +109,7 @@ class FileViews:
         version, problem = manifest.dataset_version.text, ""
         look: QuickLook | None = None
         try:
-            look = look_into(File(self._house.connection, entry, version), asked)
+            look = self._house.looking.look(File(self._house.connection, entry, version), asked)
         except VbnfsError as error:
             problem = with_remedy(error)
         except (OSError, ImportError) as error:
