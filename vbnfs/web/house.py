@@ -36,6 +36,7 @@ from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
 from vbnfs.web.examining import Examine, Examining
 from vbnfs.web.jobs import Jobs, Report
+from vbnfs.web.looking import Looking
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.page_tables import PageTables
 from vbnfs.web.picked import AREAS, Picked, files_of
@@ -65,6 +66,7 @@ class House:
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)
+        self.looking: Final = Looking()
         self.kinds: Final = KnownKinds()
         self.examining: Final = Examining(examine)
         self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
@@ -180,6 +182,7 @@ class House:
 
     def close(self) -> None:
         """End all jobs, and close what is open."""
+        self.looking.close()
         self.jobs.close(_LAST_SECONDS)
         self.connection.close()
 
