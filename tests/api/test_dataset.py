@@ -21,6 +21,7 @@ import vbnfs
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, held
 from tests.fakes.store import Pattern
+from tests.waiting import until
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.errors import DatasetError, TablesError, UsageError
 
@@ -247,6 +248,40 @@ def test_offline(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
         offline.open(f"v0.1.0/{SESSION}").read(1)
     assert server.requests == []
     offline.close()
+
+
+def test_a_network_that_goes_and_comes_back(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """Without it an open dataset reads what is cached, and the rest fails at once; when it is back, reads go on."""
+    file = dataset.file(f"v0.1.0/{SESSION}").open()
+    file.read_at(0, 10)
+    with server.refusing():
+        for offset in range(5_000_000, 8_000_000, 1_000_000):
+            with pytest.raises(OSError, match="offline"):  # and not what the last of many tries said
+                file.read_at(offset, 10)
+        assert file.read_at(0, 10) == FILES[SESSION][:10]
+    until(lambda: is_read(file, 5_000_000), seconds=60)
+
+
+def test_opened_without_network(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """A dataset that was opened from what is kept reads on when the network is there, and has no problem then."""
+    assert dataset.versions
+    dataset.close()
+    with server.refusing():
+        assert len(dataset.problems) == 1
+        file = dataset.file(f"v0.1.0/{LFP}").open()
+        with pytest.raises(OSError, match="offline"):
+            file.read_at(0, 10)
+    until(lambda: is_read(file, 0), seconds=60)
+    until(lambda: not dataset.problems, seconds=60)
+
+
+def is_read(file: vbnfs.RemoteFile, offset: int) -> bool:
+    """Whether some bytes can be had, and are right."""
+    try:
+        data = file.read_at(offset, 10)
+    except OSError:
+        return False
+    return data == FILES[file.name][offset : offset + 10]
 
 
 CHILD = """

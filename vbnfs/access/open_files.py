@@ -4,8 +4,8 @@
         content = await files.content(file)
         data = await files.reader(content).read(offset, count_bytes)
 
-It is what a mount's daemon is beside the kernel: readers, walks ahead of them, and in the background the check of
-whole files against the manifest and of their blocks, and the upkeep of the cache.
+It is what a mount's daemon is beside the kernel: readers, walks ahead of them, and in the background the watch on the
+server, the check of whole files against the manifest and of their blocks, and the upkeep of the cache.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence, Set
@@ -86,6 +86,7 @@ class OpenFiles:
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on in the background."""
+        services.start_soon(restart_on_failure, "watch on the server", self._dataset.link.watch)
         services.start_soon(restart_on_failure, "verifying", self.verifier.run)
         services.start_soon(restart_on_failure, "checking whole files", self._checked.run)
         services.start_soon(restart_on_failure, "upkeep of the cache", self._keep_up)
