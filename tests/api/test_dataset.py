@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -79,16 +79,77 @@ def test_names_of_files(dataset: vbnfs.Dataset) -> None:
         dataset.file("v0.1.0")
     for session_id in (7, "7", np.int64(7), 7.0):
         assert repr(dataset.session(session_id)) == "<vbnfs.Session 7: ecephys_session_7.nwb>"
-    with pytest.raises(ValueError, match="seven"):
-        dataset.session("seven")
+    for wrong in ("seven", 7.5, float("nan"), float("inf")):
+        with pytest.raises(
+            ValueError, match=f"a session's id is a whole number, such as 1044385384, and not {wrong!r}"
+        ):
+            dataset.session(wrong)
+    for wrong in (None, [7]):
+        with pytest.raises(TypeError, match="a session's id is a whole number"):
+            dataset.session(wrong)
 
 
 def test_one_file_is_no_list(dataset: vbnfs.Dataset) -> None:
-    """A path or a file alone will do where files are asked for."""
+    """A path or a file alone will do where files are asked for, and one column where columns are."""
     assert dataset.prefetch(UNITS, progress=False)["outcome"].tolist() == ["good"]
-    assert dataset.latest.verify(dataset.latest.file(UNITS))["outcome"].tolist() == ["good"]
+    version = dataset.latest
+    assert version.verify(version.file(UNITS))["outcome"].tolist() == ["good"]
+    path = PurePosixPath(UNITS)
+    for files in (path, [path], pd.Index([f"v0.2.0/{UNITS}"]), np.array([UNITS]), iter([UNITS])):
+        assert version.verify(files)["outcome"].tolist() == ["good"]
+    assert version.find("units", columns="unit_id", sort="-snr", limit=np.int64(2)).to_numpy().tolist() == [
+        [12],
+        [11],
+    ]
     with pytest.raises(ValueError, match="limit is -1"):
-        dataset.latest.find("units", limit=-1)
+        version.find("units", limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda dataset: dataset.version(0.5), "a dataset version is text, such as '0.5.0', and not 0.5"),
+        (lambda dataset: dataset.session(7).lfp(0), "a probe is text, such as 'probeA', and not 0"),
+        (lambda dataset: dataset.session(7).prefetch(lfp=None), "lfp is True, False, or probes, .*, and not None"),
+        (lambda dataset: dataset.session(7).prefetch(lfp=[1]), "a probe is text, such as 'probeA', and not 1"),
+        (lambda dataset: dataset.latest.table(None), "a table is text, such as 'units', and not None"),
+        (lambda dataset: dataset.latest.find(5), "a table is text, such as 'units', and not 5"),
+        (lambda dataset: dataset.latest.find("units", 5), "a query is text, such as .*, and not 5"),
+        (
+            lambda dataset: dataset.latest.find("units", having={"sessions": 7}),
+            "a query is text, such as .*, and not 7",
+        ),
+        (lambda dataset: dataset.latest.find("units", having=["snr"]), r"having is a dict, .*, and not \['snr'\]"),
+        (lambda dataset: dataset.latest.find("units", sort=[5]), "a column is text, such as '-snr', and not 5"),
+        (
+            lambda dataset: dataset.latest.find("units", limit=1.5),
+            "'float' object cannot be interpreted as an integer",
+        ),
+        (lambda dataset: dataset.prefetch(sessions=7), "a query is text, such as .*, and not 7"),
+        (
+            lambda dataset: dataset.prefetch(5),
+            "files are named by vbnfs.File, text or a path, or several, and not by 5",
+        ),
+        (
+            lambda dataset: dataset.prefetch([dataset.session(7)]),
+            r"files are named by .*, and not by \[<vbnfs.Session",
+        ),
+        (lambda dataset: dataset.pin(None, UNITS), "the name of a pin is text, such as 'figure-2', and not None"),
+        (
+            lambda dataset: dataset.latest.pin("one", UNITS, note=5),
+            "a note is text, such as 'for the figure', and not 5",
+        ),
+        (lambda dataset: dataset.session(7).pin(7), "the name of a pin is text, such as 'figure-2', and not 7"),
+        (lambda dataset: dataset.unpin(["one"]), r"the name of a pin is text, .*, and not \['one'\]"),
+    ],
+)
+def test_arguments_of_a_wrong_type(
+    dataset: vbnfs.Dataset, call: Callable[[vbnfs.Dataset], object], said: str
+) -> None:
+    """They are refused at once, in words that say what is wanted; nothing is pinned."""
+    with pytest.raises(TypeError, match=said):
+        call(dataset)
+    assert dataset.pins.empty
 
 
 def test_a_setting_that_there_is_not(server: FakeS3Server) -> None:
