@@ -108,7 +108,8 @@ class OpenFiles:
     async def judging(self, where: Place, *, trusts: bool) -> AsyncIterator[Work]:
         """What verifies files for a person. Meanwhile nothing else hashes what has come: the work does, mostly."""
         dataset, checked = self._dataset, self._checked
-        await trio.to_thread.run_sync(dataset.verdicts.refresh, abandon_on_cancel=True)
+        for know_anew in (dataset.verdicts.refresh, dataset.cache.forget_deleted):
+            await trio.to_thread.run_sync(know_anew, abandon_on_cancel=True)
         self._judging += 1
         try:
             parts = (where, dataset, self.readers.source)
