@@ -18,8 +18,10 @@ from typing import IO, Any, Final, Protocol
 from vbnfs.amounts import size
 from vbnfs.api.connection import Parts
 from vbnfs.api.files import File
+from vbnfs.api.reading import Reading
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import Hdf5Error
+from vbnfs.objects import Content
 from vbnfs.web.figures import Figure, Series
 from vbnfs.web.quick_looks import TITLES, AskedLook, QuickLook
 
@@ -46,6 +48,22 @@ class Readable(Protocol):
         """Some of them; fewer only at the end."""
 
 
+class _Open:
+    """A file of the dataset whose structure comes at once. Raises a `StorageError`, in the words of commands."""
+
+    def __init__(self, file: File) -> None:
+        content = file.connection.run(_content, file.entry)
+        self._reading, self.size = Reading(file.connection, content), content.size_bytes
+        self._reading.expect_structure()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        count = min(size, self.size - offset)
+        return self._reading.read(offset, count) if count > 0 and offset >= 0 else b""
+
+    def close(self) -> None:
+        self._reading.close()
+
+
 class Looking:
     """Makes quick looks. Thread-safe."""
 
@@ -58,10 +76,9 @@ class Looking:
         self._is_closed = False
 
     def look(self, file: File, asked: AskedLook) -> QuickLook:
-        """The figures of a look. Raises `Hdf5Error` for a file that has not what is needed, `OSError` from S3."""
+        """The figures of a look. Raises `Hdf5Error` for a file that has not what is needed, and a `StorageError`."""
         before = file.connection.run(_cached_bytes, file.entry)
-        with self._places, closing(file.open()) as opened:
-            opened.expect_structure()
+        with self._places, closing(_Open(file)) as opened:
             answer = self.answer(opened, asked)
         if "problem" in answer:
             what = TITLES.get(asked.kind, asked.kind).lower()
@@ -83,7 +100,7 @@ class Looking:
             _end(idle)
 
     def answer(self, file: Readable, asked: AskedLook) -> dict[str, Any]:
-        """What a process says of a file that is open: `figures` and `units`, or a `problem`. Raises `OSError`."""
+        """What a process says of a file: `figures` and `units`, or a `problem`. Raises what reading it does."""
         question = {"asked": asdict(asked), "size_bytes": file.size, "seconds": self._processor_seconds}
         process, answer = self._taken(), None
         try:
@@ -134,7 +151,7 @@ def _start() -> _Process:
 
 
 def _answered(process: _Process, file: Readable, question: dict[str, Any]) -> dict[str, Any] | None:
-    """The answer, after all bytes that were asked for; None: there comes none. Raises `OSError` from S3."""
+    """The answer, after all bytes that were asked for; None: there comes none. Raises what reading does."""
     to, come = _pipes(process)
     to.write(json.dumps(question).encode() + b"\n")
     left = _MOST_BYTES
@@ -180,6 +197,10 @@ def _pipes(process: _Process) -> tuple[IO[bytes], IO[bytes]]:
     assert process.stdin is not None
     assert process.stdout is not None
     return process.stdin, process.stdout
+
+
+async def _content(parts: Parts, entry: DataFile) -> Content:
+    return await parts.files.content(entry)
 
 
 async def _cached_bytes(parts: Parts, entry: DataFile) -> int:
