@@ -26,6 +26,7 @@ from vbnfs.web.figures import Figure, Series
 from vbnfs.web.quick_looks import TITLES, AskedLook, QuickLook
 
 _MOST_AT_ONCE: Final = 3
+_WAIT_SECONDS: Final = 10.0  # for one of these places
 _MOST_BYTES: Final = 160 << 20  # of a file: two arrays of as many values as a look reads, and what leads to them
 _MOST_READS: Final = 200_000
 _MOST_PIECE_BYTES: Final = 4 << 20
@@ -78,7 +79,7 @@ class Looking:
     def look(self, file: File, asked: AskedLook) -> QuickLook:
         """The figures of a look. Raises `Hdf5Error` for a file that has not what is needed, and a `StorageError`."""
         before = file.connection.run(_cached_bytes, file.entry)
-        with self._places, closing(_Open(file)) as opened:
+        with self._place(file.path), closing(_Open(file)) as opened:
             answer = self.answer(opened, asked)
         if "problem" in answer:
             what = TITLES.get(asked.kind, asked.kind).lower()
@@ -109,6 +110,16 @@ class Looking:
             return {"problem": self._why_none(process)} if answer is None else answer
         finally:
             self._give_back(process, is_well=answer is not None and "problem" not in answer)
+
+    @contextmanager
+    def _place(self, path: str) -> Iterator[None]:
+        """One of the places for looks. Raises `Hdf5Error` where there is none for long: a view's thread is wanted."""
+        if not self._places.acquire(timeout=_WAIT_SECONDS):
+            raise Hdf5Error(f"{path}: other quick looks are being made, and take long: try again in a minute")
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _why_none(self, process: _Process) -> str:
         with suppress(subprocess.TimeoutExpired):
