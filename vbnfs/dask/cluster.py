@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, get_args
 
 from vbnfs import __version__
 from vbnfs.api.connection import Connection
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
 
 Caches = Literal["auto", "node", "shared"]
 Note = Callable[[str], None]
+_Answer = TypeVar("_Answer")
 
 EXTRA: Final = "'vbnfs[dask]'"
 _CONNECT_SECONDS: Final = 10.0
 _MORE_SECONDS: Final = 2.0  # for a server that takes a connection, and answers nothing
 _LOOK_SECONDS: Final = 0.1
+_SCHEDULER_SECONDS: Final = 60.0  # that it may take to say which workers there are, busy as it may be
+_ASK_SECONDS: Final = 2.0
 _ERROR: Final = "error"
 
 
@@ -71,13 +76,35 @@ class Cluster:
         """The scheduler's address, for messages."""
         return str(self.client.scheduler.address) if self.client.scheduler is not None else "the scheduler"
 
-    def workers(self) -> Mapping[str, int]:
-        """The workers that there are now, by address, with their threads. Raises `ClusterError`."""
+    def workers(self, *, within_seconds: float | None = None) -> Mapping[str, int]:
+        """The workers that there are now, by address, with their threads.
+
+        Raises `ClusterError` where the scheduler has gone, or does not say it in time.
+        """
+        most = _SCHEDULER_SECONDS if within_seconds is None else within_seconds
         try:
-            found: Mapping[str, int] = self.client.nthreads()
+            found: Mapping[str, int] = self.client.nthreads(callback_timeout=most)
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ClusterError(f"{self.address}: the scheduler has gone: {error or type(error).__name__}") from error
         return found
+
+    def while_it_answers(self, call: Callable[[], _Answer]) -> _Answer:
+        """What a call of Dask's client returns or raises. Raises `ClusterError` where the scheduler answers no more.
+
+        Such a call itself waits for that without end.
+        """
+        answer = Future[_Answer]()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except BaseException as error:  # raised where it is waited for
+                answer.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while not wait([answer], timeout=_ASK_SECONDS).done:
+            self.workers()
+        return answer.result()
 
     def wait_for_workers(self) -> Mapping[str, int]:
         """The workers, as soon as there is one. Raises `ClusterError` where none comes."""
@@ -95,7 +122,9 @@ class Cluster:
         """What workers answer, by address; without those that are lost meanwhile. Raises `ClusterError`."""
         if not of:
             return {}
-        answers = self.client.run(function, *arguments, workers=list(of), on_error="return")
+        answers = self.while_it_answers(
+            lambda: self.client.run(function, *arguments, workers=list(of), on_error="return")
+        )
         found = dict[str, Any]()
         for address, answer in answers.items():
             if isinstance(answer, ImportError | AttributeError):
