@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from vbnfs.host.keepalive import keepalive_options
+
 HOST: Final = ip_interface("10.78.0.1/24")  # this process, as machines have it
 KERNEL: Final = "linux.uml"
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -29,9 +31,14 @@ _KEPT: Final = (sys.base_prefix, str(_REPOSITORY), sys.prefix)
 _TEMPORARY: Final = "/tmp"
 _AGENT_PORT: Final = 7000
 _BOOT_SECONDS: Final = 120.0
+_SILENT_SECONDS: Final = 30.0
 _MEMORY: Final = "256M"
 # A process id namespace for each: what a kernel has started ends with it.
 _WITHIN: Final = ("unshare", "--pid", "--fork", "--kill-child")
+
+
+class SilentMachineError(Exception):
+    """A machine that was not killed does not answer."""
 
 
 @dataclass(frozen=True)
@@ -121,19 +128,34 @@ class Machine:
         return self._process is not None
 
     def ask(self, *command: str, user: str = "root", seconds: float = 120.0) -> Answer:
-        """Run a command in it. Raises `OSError` where it does not answer."""
-        with socket.create_connection((self.address, _AGENT_PORT), timeout=seconds + 10) as link:
-            text = json.dumps({"command": command, "user": user, "seconds": seconds})
+        """Run a command in it.
+
+        Raises `ConnectionError` where it was killed meanwhile, `SilentMachineError` where its kernel says nothing.
+        """
+        text = json.dumps({"command": command, "user": user, "seconds": seconds})
+        try:
+            line = self._answer_to(text.encode(), seconds + 10)
+            if not line:
+                raise ConnectionError(f"machine {self.name} does not answer")
+        except OSError as error:
+            if self.is_running:
+                raise SilentMachineError(f"machine {self.name} does not answer any more: {error}") from error
+            raise
+        return Answer(**json.loads(line))
+
+    def _answer_to(self, text: bytes, seconds: float) -> bytes:
+        """What its agent answers. Raises `OSError`, soon where its kernel does not even say that it is there."""
+        with socket.create_connection((self.address, _AGENT_PORT), timeout=_SILENT_SECONDS) as link:
+            for option in keepalive_options(_SILENT_SECONDS):
+                link.setsockopt(*option)
+            link.settimeout(seconds)
             self._links.add(link)
             try:
-                link.sendall(text.encode() + b"\n")
+                link.sendall(text + b"\n")
                 with link.makefile("rb") as reply:
-                    line = reply.readline()
+                    return reply.readline()
             finally:
                 self._links.discard(link)
-        if not line:
-            raise ConnectionError(f"machine {self.name} does not answer")
-        return Answer(**json.loads(line))
 
     def run(self, *command: str, user: str = "root", seconds: float = 120.0) -> str:
         """Run a command that has to succeed; its output."""

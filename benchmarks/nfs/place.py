@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.nfs.machines import HOST, Answer, Machine, make_bridge
+from benchmarks.nfs.machines import HOST, Answer, Machine
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 
@@ -162,7 +162,6 @@ def running_place(work: Path, group_count: int) -> Iterator[Place]:
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", disk], check=True)
     names = [f"{_FOLDER}/ecephys_session_{number}.nwb" for number in range(group_count * _A_GROUP)]
     files = {name: random.Random(name).randbytes(_SIZE_BYTES) for name in names}
-    make_bridge(3)
     nfs = Machine("server", 1, work, disk=disk)
     hosts = Machine("one", 2, work), Machine("two", 3, work)
     with ExitStack() as stack:

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from tests.dask.clusters import in_this_process
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import run_vbnfs, until
 from vbnfs.cli.main import cli
-from vbnfs.dask import worker
+from vbnfs.dask import cluster, worker
 from vbnfs.errors import CacheError, ClusterError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask and its libraries warn of
@@ -112,6 +115,52 @@ def test_what_is_refused(server: FakeS3Server, arguments: list[str], kind: type[
     done = invoke("prefetch", UNITS, *arguments, "--endpoint-url", server.endpoint_url)
     assert isinstance(done.exception, kind)
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("text", ["", "HTTP/1.0 400 Bad Request\r\n\r\n" * 40])
+def test_what_is_no_scheduler(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A server that takes a connection and says nothing, or another thing, is no scheduler: in seconds."""
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "_MORE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
+        threads.submit(_answer_all, listening, text.encode())
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        done = invoke("prefetch", UNITS, "--dask", address, "--endpoint-url", server.endpoint_url)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert isinstance(done.exception, ClusterError)
+    assert f"{address}: no Dask scheduler answers there: " in str(done.exception)
+
+
+def _answer_all(listening: socket.socket, text: bytes) -> None:
+    with ExitStack() as stack, suppress(OSError):
+        while True:
+            link = stack.enter_context(listening.accept()[0])
+            link.sendall(text)
+
+
+def test_an_address_without_certificates_or_of_a_worker(address: str, client: Client) -> None:
+    """The message says what the address is, or lacks."""
+    done = invoke("verify", "--dask", "tls://127.0.0.1:1")
+    assert isinstance(done.exception, ClusterError)
+    assert "check your TLS configuration" in str(done.exception)
+    a_worker = next(iter(client.nthreads()))
+    done = invoke("verify", "--dask", a_worker)
+    assert str(done.exception) == f"{a_worker}: no Dask scheduler answers there: it is a worker"
+
+
+def test_scheduler_files(address: str, tmp_path: Path) -> None:
+    """One without an address is waited for, like one that is not there; an address in it that is wrong is named."""
+    file = tmp_path / "scheduler.json"
+    for text in ("{", "[]", '{"address": 3}'):
+        file.write_text(text)
+        done = invoke("verify", "--dask", file, "--dask-wait", "0")
+        assert isinstance(done.exception, ClusterError)
+        assert f"{file}: it has no scheduler's address: start a scheduler" in str(done.exception)
+    file.write_text('{"address": "other://x"}')
+    done = invoke("verify", "--dask", file)
+    assert f"{file} (other://x): no Dask scheduler answers there: " in str(done.exception)
+    file.write_text(json.dumps({"address": address}))
+    assert invoke("verify", "--dask", file).exception is None
 
 
 def test_without_dask(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

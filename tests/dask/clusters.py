@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import Any
 from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
+from tests.waiting import until
 
 
 @contextmanager
@@ -44,6 +47,29 @@ def nodes(*environments: Mapping[str, str]) -> Iterator[Client]:
     ):
         client.wait_for_workers(len(workers), timeout=120)
         yield client
+
+
+@contextmanager
+def scheduler_process(
+    folder: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[Client, subprocess.Popen[bytes]]]:
+    """A client of a scheduler with one worker, and the scheduler's process, which may be stopped meanwhile."""
+    file = folder / "scheduler.json"
+    more = ["--no-dashboard", "--scheduler-file", str(file), "--host", "127.0.0.1"]
+    python = [sys.executable, "-m"]
+    scheduler = subprocess.Popen([*python, "distributed.cli.dask_scheduler", "--port", "0", *more], cwd=folder)
+    words = ["distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", *more]
+    worker = subprocess.Popen([*python, *words], cwd=folder, env={**os.environ, **environment})
+    try:
+        until(file.is_file, seconds=60)
+        with Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=120)
+            yield client, scheduler
+            scheduler.send_signal(signal.SIGCONT)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
 
 
 class Killer:

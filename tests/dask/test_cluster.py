@@ -178,6 +178,18 @@ def test_a_function_that_fails(dataset: vbnfs.Dataset, client: Client, tmp_path:
     assert len(vbnfs.dask.map_sessions(count_units, "mouse_id == 0", dataset=dataset, client=client)) == 0
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_function_that_would_end_its_worker(dataset: vbnfs.Dataset, client: Client, error: BaseException) -> None:
+    """sys.exit() in it, as of a program's parser of options, is its error, and no worker is lost."""
+
+    def ends(session: vbnfs.Session) -> None:
+        raise error
+
+    found = vbnfs.dask.map_sessions(ends, dataset=dataset, client=client, retries=0)
+    assert found.failed.loc[SESSION_ID, "error"].startswith(f"{type(error).__name__}: ")
+    assert len(client.nthreads()) == 2
+
+
 def test_a_result_that_cannot_be_stored(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) -> None:
     """It is listed as failed, with what helps; without a folder any value is a result."""
     more: Any = {"dataset": dataset, "client": client}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from distributed import Client
 
 import vbnfs
 import vbnfs.dask
-from tests.dask.clusters import Killer, nodes, settings
+from tests.dask.clusters import Killer, nodes, scheduler_process, settings
 from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
 from vbnfs.cache.inventory import scan
+from vbnfs.dask import cluster
+from vbnfs.errors import ClusterError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what Dask and its libraries warn of
 
@@ -128,3 +131,24 @@ def test_workers_are_killed_while_a_function_runs(dataset: vbnfs.Dataset, client
     assert found.table["result"].to_dict() == {one: one for one in SESSIONS}
     assert len(found.failed) == 0
     assert (marks / str(min(SESSIONS))).exists()
+
+
+def test_a_scheduler_that_stands_still(
+    dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is stopped, or behind a line that is cut, ends the run after its time; Dask's client would wait on."""
+    monkeypatch.setattr(cluster, "_SCHEDULER_SECONDS", 2.0)
+    gate, before = threading.Event(), server.count("get_range")
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    with scheduler_process(tmp_path, settings(server, tmp_path / "cache")) as (client, scheduler):
+
+        def stop(_progress: object) -> None:
+            if server.count("get_range") > before:
+                scheduler.send_signal(signal.SIGSTOP)
+
+        try:
+            with pytest.raises(ClusterError, match=r"tcp://.*: the scheduler has gone: timed out after 2"):
+                vbnfs.dask.prefetch(sessions="all", dataset=dataset, client=client, progress=stop)
+        finally:
+            server.behaviours.clear()
+            gate.set()

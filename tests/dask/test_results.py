@@ -62,6 +62,47 @@ def test_a_result_that_has_no_form(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["manifest.json"]
 
 
+def never_ends() -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(10_000):
+        inner = [inner]
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"a": np.arange(3), "b": [1, "x", None]}, "the array b has objects"),
+        (np.array([None, {}], dtype=object), "the array returned has objects"),
+        (np.ma.masked_equal([1, 2], 2), "the array returned is masked: fill it"),
+        (pd.DataFrame({"a": [{}]}), "struct type 'a' with no child field"),
+        (never_ends(), "recursion"),
+    ],
+    ids=["objects", "array-of-objects", "masked", "empty-struct", "deep"],
+)
+def test_a_result_that_a_library_does_not_take(tmp_path: Path, value: Any, why: str) -> None:
+    """Nothing becomes a pickle, which could not be read again, and nothing is lost: it is refused."""
+    made = folder(tmp_path / "r")
+    with pytest.raises(ResultsError, match=rf"session 7: .*{why}.*: return numbers.* or give stored_as="):
+        made.add(7, value)
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["manifest.json"]
+
+
+def test_users_own_functions_that_fail(tmp_path: Path) -> None:
+    """Whatever they raise, it is one session's result that cannot be stored, or read; the message names it."""
+
+    def fail(*_: object) -> Any:
+        raise KeyError("no")
+
+    made = ResultFolder(tmp_path / "r", vbnfs.dask.Format(".txt", fail, fail))
+    made.open({"function": "f"})
+    with pytest.raises(ResultsError, match="session 7: the result cannot be stored: 'no'"):
+        made.add(7, "text")
+    (tmp_path / "r" / "7.txt").touch()
+    with pytest.raises(ResultsError, match=r"7\.txt: this result cannot be read: 'no': delete it, and run"):
+        made.read()
+
+
 def test_own_format(tmp_path: Path) -> None:
     """A user's own functions store and read results; without them the folder says what is missing."""
     as_text = vbnfs.dask.Format(".txt", lambda path, value: path.write_text(value), Path.read_text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _LEFT_OUT: Final = tuple(setting.name for setting in SETTINGS if setting.name no
 _DIRECTORY: Final = "/var/cache/vbnfs-site-cache"
 _FILE: Final = "/etc/vbnfs-site-cache.conf"
 _METRICS: Final = "127.0.0.1:9465"
+_PORTS: Final = 65536
 
 
 def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -37,6 +39,31 @@ def _address(_context: click.Context, _parameter: click.Parameter, text: str | N
         return None if text is None else parse_loopback(text)
     except ValueError as error:
         raise click.BadParameter(f"{text}: {error}") from error
+
+
+def _listen(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    """An address and a port. Without a port nginx would take port 80."""
+    address, _, port = text.rpartition(":")
+    if not address or not (port.isascii() and port.isdigit() and 0 < int(port) < _PORTS):
+        raise click.BadParameter(f"{text}: an address and a port are wanted, such as 10.1.2.3:8090")
+    return text
+
+
+def _networks(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Networks, or single addresses."""
+    for text in texts:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            raise click.BadParameter(f"a network such as 10.1.0.0/16 is wanted: {error}") from error
+    return texts
+
+
+def _absolute(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    """A folder by its whole path: a program that a unit starts has another folder to begin with."""
+    if not Path(text).is_absolute():
+        raise click.BadParameter(f"{text}: a whole path is wanted, such as {_DIRECTORY}")
+    return text
 
 
 @click.group(name="site-cache", epilog=EXIT_STATUS)
@@ -56,6 +83,7 @@ def _size_option(name: str, default: str, text: str) -> Callable[[Callable[..., 
 _OPTIONS: Final = (
     click.option(
         "--listen",
+        callback=_listen,
         default="127.0.0.1:8090",
         show_default=True,
         metavar="ADDRESS:PORT",
@@ -64,11 +92,19 @@ _OPTIONS: Final = (
     click.option(
         "--allow",
         "networks",
+        callback=_networks,
         multiple=True,
         metavar="NETWORK",
         help="Who may ask; may be repeated.  [default: this machine and private networks]",
     ),
-    click.option("--directory", default=_DIRECTORY, show_default=True, metavar="DIR", help="Where it keeps blocks."),
+    click.option(
+        "--directory",
+        callback=_absolute,
+        default=_DIRECTORY,
+        show_default=True,
+        metavar="DIR",
+        help="Where it keeps blocks.",
+    ),
     _size_option("--size", "100G", "How much of them."),
     _size_option("--slice", "1M", "How much it asks S3 for at a time."),
     settings(*_LEFT_OUT, shown=("dataset",)),

@@ -1,11 +1,15 @@
 """A Dask cluster as its client sees it: workers that come and go, what they answer, and the caches that they use."""
 
+import asyncio
+import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, get_args
 
 from vbnfs import __version__
 from vbnfs.api.connection import Connection
@@ -20,10 +24,14 @@ if TYPE_CHECKING:
 
 Caches = Literal["auto", "node", "shared"]
 Note = Callable[[str], None]
+_Answer = TypeVar("_Answer")
 
 EXTRA: Final = "'vbnfs[dask]'"
 _CONNECT_SECONDS: Final = 10.0
+_MORE_SECONDS: Final = 2.0  # for a server that takes a connection, and answers nothing
 _LOOK_SECONDS: Final = 0.1
+_SCHEDULER_SECONDS: Final = 60.0  # that it may take to say which workers there are, busy as it may be
+_ASK_SECONDS: Final = 2.0
 _ERROR: Final = "error"
 
 
@@ -68,13 +76,35 @@ class Cluster:
         """The scheduler's address, for messages."""
         return str(self.client.scheduler.address) if self.client.scheduler is not None else "the scheduler"
 
-    def workers(self) -> Mapping[str, int]:
-        """The workers that there are now, by address, with their threads. Raises `ClusterError`."""
+    def workers(self, *, within_seconds: float | None = None) -> Mapping[str, int]:
+        """The workers that there are now, by address, with their threads.
+
+        Raises `ClusterError` where the scheduler has gone, or does not say it in time.
+        """
+        most = _SCHEDULER_SECONDS if within_seconds is None else within_seconds
         try:
-            found: Mapping[str, int] = self.client.nthreads()
+            found: Mapping[str, int] = self.client.nthreads(callback_timeout=most)
         except (OSError, TimeoutError, RuntimeError) as error:
             raise ClusterError(f"{self.address}: the scheduler has gone: {error or type(error).__name__}") from error
         return found
+
+    def while_it_answers(self, call: Callable[[], _Answer]) -> _Answer:
+        """What a call of Dask's client returns or raises. Raises `ClusterError` where the scheduler answers no more.
+
+        Such a call itself waits for that without end.
+        """
+        answer = Future[_Answer]()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except BaseException as error:  # raised where it is waited for
+                answer.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while not wait([answer], timeout=_ASK_SECONDS).done:
+            self.workers()
+        return answer.result()
 
     def wait_for_workers(self) -> Mapping[str, int]:
         """The workers, as soon as there is one. Raises `ClusterError` where none comes."""
@@ -92,7 +122,9 @@ class Cluster:
         """What workers answer, by address; without those that are lost meanwhile. Raises `ClusterError`."""
         if not of:
             return {}
-        answers = self.client.run(function, *arguments, workers=list(of), on_error="return")
+        answers = self.while_it_answers(
+            lambda: self.client.run(function, *arguments, workers=list(of), on_error="return")
+        )
         found = dict[str, Any]()
         for address, answer in answers.items():
             if isinstance(answer, ImportError | AttributeError):
@@ -142,15 +174,16 @@ def connected(scheduler: str, options: OnCluster, *, note: Note) -> "Iterator[Cl
     """
     distributed = dask_itself("--dask")
     is_file = "://" not in scheduler and (scheduler.endswith(".json") or os.sep in scheduler)
-    if is_file:
-        _wait_for_file(Path(scheduler), _wait_seconds(options), note)
-    where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
+    address = _address_in(Path(scheduler), _wait_seconds(options), note) if is_file else scheduler
     try:
-        if not is_file:  # a client that cannot be made prints what it thinks of that
-            distributed.comm.resolve_address(scheduler)
-        client: Client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ClusterError(f"{scheduler}: no Dask scheduler answers there: {error}") from error
+        _check_scheduler(distributed, address)
+        client: Client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except Exception as error:  # Dask makes any error at all of an answer that is no scheduler's
+        why = str(error) if isinstance(error, OSError | ValueError | TypeError) else ""
+        where = scheduler if address == scheduler else f"{scheduler} ({address})"
+        raise ClusterError(
+            f"{where}: no Dask scheduler answers there: {why or 'what is there speaks another language'}"
+        ) from error
     try:
         yield client
     finally:
@@ -158,17 +191,41 @@ def connected(scheduler: str, options: OnCluster, *, note: Note) -> "Iterator[Cl
             client.close(timeout=_CONNECT_SECONDS)
 
 
-def _wait_for_file(path: Path, seconds: float, note: Note) -> None:
-    """Return when a scheduler has written its file, as a job's script may start both at once."""
+def _check_scheduler(distributed: Any, address: str) -> None:
+    """Raise an error of any kind unless a scheduler answers: a client would wait for another server without end."""
+
+    async def identity() -> Mapping[str, Any]:
+        connection = distributed.Security().get_connection_args("client")
+        async with distributed.core.rpc(address, timeout=_CONNECT_SECONDS, connection_args=connection) as server:
+            found: Mapping[str, Any] = await server.identity()
+            return found
+
+    distributed.comm.resolve_address(address)
+    kind = asyncio.run(asyncio.wait_for(identity(), _CONNECT_SECONDS + _MORE_SECONDS)).get("type")
+    if kind != "Scheduler":
+        raise ValueError(f"it is a {str(kind).lower()}")
+
+
+def _address_in(path: Path, seconds: float, note: Note) -> str:
+    """The address in a scheduler's file, as soon as it is there: a job's script may start both at once."""
     end = time.monotonic() + seconds
     if seconds and not path.is_file():
         note(f"{path}: no such file yet: waiting for a scheduler to write it, {seconds:g} s at most")
-    while not path.is_file():
+    while (address := _address_of(path)) is None:
         if time.monotonic() > end:
-            raise ClusterError(
-                f"{path}: no such scheduler file: start a scheduler with --scheduler-file {path}, or name its address"
-            )
+            what = "it has no scheduler's address" if path.is_file() else "no such scheduler file"
+            raise ClusterError(f"{path}: {what}: start a scheduler with --scheduler-file {path}, or name its address")
         time.sleep(_LOOK_SECONDS)
+    return address
+
+
+def _address_of(path: Path) -> str | None:
+    """The address in a scheduler's file; None where there is none, or not yet."""
+    with suppress(OSError, ValueError):
+        match json.loads(path.read_text()):
+            case {"address": str(address)}:
+                return address
+    return None
 
 
 def _wait_seconds(options: OnCluster) -> float:

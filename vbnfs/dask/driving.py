@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 0.05
 _ALIVE_SECONDS: Final = 0.5
+_STOP_SECONDS: Final = 5.0
 
 Answer = Mapping[str, Any]  # `result`, or `error` and perhaps `traceback`
 OnDone = Callable[[Job, Answer, str], None]  # the last is the host
@@ -103,7 +104,7 @@ class Driver:
         """Take what is done, and what was lost."""
         for future, (job, address) in list(run.running.items()):
             if future.done():
-                answer = _answer_of(future)
+                answer = self._answer_of(future)
             elif address not in alive:
                 future.cancel()
                 answer = {"error": "its worker was lost"}
@@ -165,7 +166,8 @@ class Driver:
 
     def _stop(self, run: _Run) -> None:
         with suppress(ClusterError, OSError, TimeoutError, RuntimeError):
-            self._cluster.client.cancel(list(run.running))
+            self._cluster.workers(within_seconds=_STOP_SECONDS)  # else nobody hears of it
+            self._cluster.while_it_answers(lambda: self._cluster.client.cancel(list(run.running)))
             self._cluster.ask(worker.stop, self._token, of=[address for _, address in run.running.values()])
 
     @contextmanager
@@ -178,15 +180,19 @@ class Driver:
             with suppress(ValueError):
                 client.unsubscribe_topic(self._token)
 
+    def _answer_of(self, future: "Future[Any]") -> Answer:
+        """What a job answered; of one that Dask has ended, or whose answer cannot be had, why.
 
-def _answer_of(future: "Future[Any]") -> Answer:
-    """What a job answered; of one that Dask has ended, or whose answer cannot be had, why."""
-    try:
-        if future.status in {"finished", "error"}:
-            answer: Answer = future.result()
-            return answer
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    finally:
-        future.release()
-    return {"error": f"its worker was lost ({future.status})"}
+        Raises `ClusterError` where the scheduler has gone.
+        """
+        try:
+            if future.status in {"finished", "error"}:
+                answer: Answer = self._cluster.while_it_answers(future.result)
+                return answer
+        except ClusterError:
+            raise
+        except Exception as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+        finally:
+            future.release()
+        return {"error": f"its worker was lost ({future.status})"}

@@ -138,10 +138,10 @@ class ResultFolder:
             self._save(session_id, self._format or _format_of(value), value)
         except OSError as error:
             raise ResultsError(f"{self._path}: the result cannot be stored: {error}") from error
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # of what may be any library's, or the user's own: the other sessions go on
             raise ResultsError(
-                f"session {session_id}: the result cannot be stored: {error}: return numbers, text, lists, dicts,"
-                " arrays or frames, or give stored_as="
+                f"session {session_id}: the result cannot be stored: {str(error) or type(error).__name__}: return"
+                " numbers, text, lists, dicts, arrays or frames, or give stored_as="
             ) from error
 
     def _save(self, session_id: int, one: Format, value: Any) -> None:
@@ -172,7 +172,13 @@ class ResultFolder:
         one = self._format or next((known for known in KNOWN if known.suffix == path.suffix), None)
         if one is None:
             raise ResultsError(f"{path}: results that end in {path.suffix} were stored by stored_as=: give the same")
-        return one.load(path)
+        try:
+            return one.load(path)
+        except Exception as error:  # as of storing
+            why = str(error) or type(error).__name__
+            raise ResultsError(
+                f"{path}: this result cannot be read: {why}: delete it, and run the same again"
+            ) from error
 
     def _files(self) -> dict[int, Path]:
         found = ((_RESULT.fullmatch(path.name), path) for path in sorted(self._path.iterdir()))
@@ -245,8 +251,19 @@ def _load_json(path: Path) -> Any:
 
 def _save_arrays(path: Path, value: Any) -> None:
     named = {"": value} if isinstance(value, np.ndarray) else dict(value)
+    arrays = {f"result{name and '.'}{name}": _plain_array(name, one) for name, one in named.items()}
     with path.open("wb") as out:
-        np.savez(out, **{f"result{name and '.'}{name}": np.asarray(one) for name, one in named.items()})  # type: ignore[arg-type]
+        np.savez(out, **arrays)  # type: ignore[arg-type]
+
+
+def _plain_array(name: Any, value: Any) -> np.ndarray[Any, Any]:
+    """An array that a file takes without a pickle, and without losing anything. Raises `TypeError`."""
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise TypeError(f"the array {name or 'returned'} has objects")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"the array {name or 'returned'} is masked: fill it (numpy.ma.filled)")
+    return array
 
 
 def _load_arrays(path: Path) -> Any:

@@ -102,7 +102,7 @@ def call(
     _check(token)
     try:
         return {"result": function(_session(given, session_id), **arguments)}
-    except Exception as error:
+    except BaseException as error:  # also what would end the worker, as sys.exit() does
         return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
 
