@@ -5,12 +5,12 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vbnfs.access.versions import Versions
 from vbnfs.config.settings import Config
-from vbnfs.dataset.manifest import DatasetVersion
+from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
@@ -56,10 +56,21 @@ def asked_files(versions: Versions, paths: Sequence[str]) -> Asked:
     with suppress(DatasetError):
         if manifests and len(manifests) == len(folders):  # building all of it takes five times as long
             top = manifests[-1].dataset_version
-            tree = build_tree(manifests, contents=versions.named, default_version=top, readme=b"")
+            few = _with_those_alone(manifests, paths)
+            tree = build_tree(few, contents=versions.named, default_version=top, readme=b"")
             return {path: list(files_at(tree, path)) for path in paths}
     tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
     return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
+
+
+def _with_those_alone(manifests: Sequence[Manifest], paths: Sequence[str]) -> Sequence[Manifest]:
+    """The manifests with no other files than paths name, if each of them names one: a tree of few is soon built."""
+    wanted = {tuple(_parts(path)[1:]) for path in paths}
+    few = [
+        replace(one, files=tuple(f for f in one.files if (one.dataset_version.folder, *f.path) in wanted))
+        for one in manifests
+    ]
+    return few if sum(len(one.files) for one in few) == len(wanted) else manifests
 
 
 def _folder_of_version(path: str) -> str | None:

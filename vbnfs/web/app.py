@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
-from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.host.mountinfo import is_ours, list_mounts
 from vbnfs.web.area_views import AreaViews
@@ -85,7 +84,7 @@ class Page:
             "sessions.html",
             asked=asked,
             found=found,
-            verified=verified_sessions(self._house.versions, manifest, whole_ids),
+            verified=self._house.verified.of(self._house.versions, manifest, whole_ids),
             all_versions=self._all_versions(),
         )
 

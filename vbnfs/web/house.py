@@ -20,6 +20,7 @@ from vbnfs.access.here import Here
 from vbnfs.access.mount_figures import ask_figures
 from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import shows_dataset_of
+from vbnfs.access.verified import VerifiedSessions
 from vbnfs.access.verifying import check
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted
@@ -30,6 +31,7 @@ from vbnfs.api.working_sets import bring, plan, verified
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.config.settings import Config
+from vbnfs.dataset.manifest import Manifest
 from vbnfs.errors import MountError, PinError, UsageError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
@@ -42,7 +44,7 @@ from vbnfs.web.picked import AREAS, Picked, files_of
 from vbnfs.web.readings import Patience, Readings, usual_patience
 from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.renewing import Renewing
-from vbnfs.web.sessions_page import Asked, find
+from vbnfs.web.sessions_page import Asked, ids_of
 from vbnfs.web.versions_page import KnownKinds
 
 _ANSWER_SECONDS: Final = 1.0
@@ -66,6 +68,7 @@ class House:
         self.jobs: Final = Jobs()
         self.looks: Final = Looks(ask_figures)
         self.kinds: Final = KnownKinds()
+        self.verified: Final = VerifiedSessions()
         self.examining: Final = Examining(examine)
         self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
         self.tables: Final = PageTables(self.connection, Readings(patience))
@@ -94,16 +97,16 @@ class House:
         Raises `UsageError` where these are wrong, or find no file.
         """
         manifest = self.versions.manifest(picked.version)
-        name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
-        found = find(table, asked, name=name)
-        if picked.is_all and found.problem is not None:
-            raise UsageError(found.problem)
-        ids = found.session_ids if picked.is_all else picked.session_ids
+        ids = self._all_found(manifest, asked) if picked.is_all else picked.session_ids
         areas = [literal.strip("'\"") for literal in asked.chosen.get(AREAS, ())]
         work = partial(files_of, manifest=manifest, session_ids=ids, lfp=picked.lfp, areas=areas)
         if not (places := self.tables.asked(manifest, work)):
             raise UsageError("no session with files is picked: tick some in the table, or all that were found")
         return places
+
+    def _all_found(self, manifest: Manifest, asked: Asked) -> Sequence[int]:
+        name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
+        return ids_of(table, asked, name=name)
 
     def plan(self, picked: Picked, places: Sequence[str]) -> Plan:
         """What fetching files would do. Raises a `VbnfsError`."""

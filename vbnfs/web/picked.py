@@ -69,7 +69,7 @@ def _is_wanted(file: DataFile, sessions: Collection[int], lfp: str, of_areas: Co
 async def _lfp_in(finder: Finder, areas: Collection[str]) -> set[DataFile]:
     """The LFP files of probes that are in one of some areas. Raises `TablesError` where no table says it."""
     name = finder.tables.name_of("probes")
-    rows, files = await finder.rows(name), await finder.files(name)
+    rows, files = await finder.tables.load(name), await finder.files(name)
     if files is None or AREAS not in rows.columns:
         raise TablesError(f"{name} does not say which areas a probe is in: choose the LFP of all probes, or none")
     found = set[DataFile]()
