@@ -10,11 +10,11 @@ from typing import Final
 
 from vbnfs.access.versions import Versions
 from vbnfs.config.settings import Config
-from vbnfs.dataset.manifest import DatasetVersion, Manifest
+from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
 from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
-from vbnfs.dataset.tree_builder import build_tree
+from vbnfs.dataset.tree_builder import FLAT_FOLDER, build_tree
 from vbnfs.errors import DatasetError, Hdf5Error
 from vbnfs.suggestions import near
 
@@ -64,13 +64,21 @@ def asked_files(versions: Versions, paths: Sequence[str]) -> Asked:
 
 
 def _with_those_alone(manifests: Sequence[Manifest], paths: Sequence[str]) -> Sequence[Manifest]:
-    """The manifests with no other files than paths name, if each of them names one: a tree of few is soon built."""
-    wanted = {tuple(_parts(path)[1:]) for path in paths}
-    few = [
-        replace(one, files=tuple(f for f in one.files if (one.dataset_version.folder, *f.path) in wanted))
-        for one in manifests
-    ]
-    return few if sum(len(one.files) for one in few) == len(wanted) else manifests
+    """The manifests with no other files than those at and below paths: a tree of few is soon built.
+
+    All of them where a path has none, or may have links below it that come from other files.
+    """
+    wanted, met = {tuple(_parts(path)[1:]) for path in paths}, set[tuple[str, ...]]()
+    few = []
+    for manifest in manifests:
+        version, files = manifest.dataset_version.folder, list[DataFile]()
+        for file in manifest.files:
+            above = {(version, *file.path[:count]) for count in range(1, len(file.path) + 1)} & wanted
+            files += [file] if above else []
+            met |= above
+        few.append(replace(manifest, files=tuple(files)))
+    has_links = any(place[1:] == (FLAT_FOLDER,) for place in wanted)
+    return manifests if has_links or met != wanted else few
 
 
 def _folder_of_version(path: str) -> str | None:
