@@ -1,6 +1,7 @@
 """What the page has begun."""
 
 import threading
+import time
 
 from tests.waiting import until
 from vbnfs.access.filling import Progress
@@ -58,3 +59,31 @@ def test_ending_a_job_that_is_not_ends_no_later_one() -> None:
         jobs.end(number)
     ended(jobs, work)
     assert [job.outcome for job in jobs.all()] == ["done", "done"]
+
+
+def test_since_when_what_is_shown_is_old() -> None:
+    """What a page shows is old once a job has ended, or brought a file; of many files some seconds apart."""
+    jobs, steps = Jobs(), threading.Semaphore(0)
+    here = threading.Semaphore(0)
+
+    def work(report: Report) -> str:
+        for number in range(1, 4):
+            report(Progress(files=3, done_files=number))
+            here.release()
+            steps.acquire()
+        return "done"
+
+    began = time.monotonic()
+    assert not jobs.have_changed_since(began)
+    jobs.start("Fetch 3 files", work)
+    here.acquire()
+    assert jobs.have_changed_since(began)
+    first = time.monotonic()
+    steps.release()
+    here.acquire()
+    assert not jobs.have_changed_since(first)  # at once after the first one
+    for _ in range(2):
+        steps.release()
+    until(lambda: not jobs.all()[0].is_running)
+    assert jobs.have_changed_since(first)
+    assert not jobs.have_changed_since(time.monotonic())

@@ -36,11 +36,13 @@ from vbnfs.errors import MountError, PinError, UsageError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
+from vbnfs.web.copied import Lines
 from vbnfs.web.examining import Examine, Examining
+from vbnfs.web.files_page import places_in
 from vbnfs.web.jobs import Jobs, Report
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.page_tables import PageTables
-from vbnfs.web.picked import AREAS, Picked, files_of
+from vbnfs.web.picked import AREAS, NO_LFP, Picked, files_of
 from vbnfs.web.readings import Patience, Readings, usual_patience
 from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.renewing import Renewing
@@ -61,8 +63,15 @@ class House:
     """A dataset for the page. Thread-safe."""
 
     def __init__(
-        self, config: Config, *, examine: Examine, ask: AskStatus = _ask, patience: Patience = usual_patience
+        self,
+        config: Config,
+        *,
+        examine: Examine,
+        lines: Lines | None = None,
+        ask: AskStatus = _ask,
+        patience: Patience = usual_patience,
     ) -> None:
+        self.lines: Final = lines or Lines()
         self.connection: Final = Connection(config, messages=nullcontext)  # options are as in the command
         self.dataset: Final = Dataset.on(self.connection)
         self.jobs: Final = Jobs()
@@ -104,18 +113,25 @@ class House:
             raise UsageError("no session with files is picked: tick some in the table, or all that were found")
         return places
 
+    def places_in(self, picked: Picked, folder: str, words: str) -> list[str]:
+        """The places of a folder, or of what is in it with some words in its name. Raises `UsageError` for none."""
+        manifest = self.versions.manifest(picked.version)
+        if not (places := places_in(manifest, folder, words, with_lfp=picked.lfp != NO_LFP)):
+            raise UsageError("nothing is picked: no file has such a name, or it is LFP, which is left out")
+        return places
+
     def _all_found(self, manifest: Manifest, asked: Asked) -> Sequence[int]:
         name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
         return ids_of(table, asked, name=name)
 
     def plan(self, picked: Picked, places: Sequence[str]) -> Plan:
         """What fetching files would do. Raises a `VbnfsError`."""
-        wanted = Wanted(tuple(places), dataset_version=picked.version)
+        wanted = Wanted(tuple(places), lfp=picked.wanted_lfp, dataset_version=picked.version)
         return plan(self.connection, wanted, picked.version, is_pin=picked.pin is not None)
 
     def fetch(self, picked: Picked, places: Sequence[str]) -> int:
         """Begin to fetch files, and to pin them if a pin is named; the number of the job."""
-        wanted = Wanted(tuple(places), dataset_version=picked.version).check()
+        wanted = Wanted(tuple(places), lfp=picked.wanted_lfp, dataset_version=picked.version).check()
 
         def work(report: Report) -> str:
             found = bring(self.connection, wanted, picked.version, pin=picked.pin, progress=report)
@@ -124,7 +140,7 @@ class House:
             )
 
         what = f"Pin {picked.pin}: " if picked.pin else "Fetch "
-        return self.jobs.start(f"{what}{files(len(places))}", work)
+        return self.jobs.start(f"{what}{_name_of(places)}", work)
 
     def verify(self, place: str) -> int:
         """Begin to hold what is here of a file against its hash; the number of the job."""
@@ -185,6 +201,10 @@ class House:
         """End all jobs, and close what is open."""
         self.jobs.close(_LAST_SECONDS)
         self.connection.close()
+
+
+def _name_of(places: Sequence[str]) -> str:
+    return places[0].rpartition("/")[2] if len(places) == 1 else files(len(places))
 
 
 async def _forget_deleted(parts: Parts) -> None:

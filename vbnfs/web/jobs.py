@@ -5,6 +5,7 @@ the work. What has come until then stays in the cache.
 """
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from vbnfs.api.progress import Progress
 from vbnfs.errors import VbnfsError, with_remedy
 
 _MOST_ENDED: Final = 20  # that are shown
+_STEP_SECONDS: Final = 5.0  # between two times at which files that a job has brought count as a change
 
 Report = Callable[[Progress], object]
 Work = Callable[[Report], str]  # what it came to, in words
@@ -60,6 +62,7 @@ class Jobs:
         self._jobs: dict[int, Job] = {}
         self._ending: set[int] = set()
         self._threads: dict[int, threading.Thread] = {}
+        self._changed = -math.inf
 
     def start(self, title: str, work: Work) -> int:
         """Begin some work in a thread; the number of its job."""
@@ -75,6 +78,11 @@ class Jobs:
         """The jobs, the last one first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda job: -job.number)
+
+    def have_changed_since(self, seconds: float) -> bool:
+        """Whether what pages show may be otherwise since a time (`time.monotonic`) by what a job did."""
+        with self._lock:
+            return self._changed >= seconds
 
     def end(self, number: int) -> None:
         """Have a job end soon. One that there is not is no error: it may have just gone."""
@@ -98,13 +106,16 @@ class Jobs:
             with self._lock:
                 if number in self._ending:
                     raise _EndedError
+                before, now = self._jobs[number], time.monotonic()
+                if progress.done_files != before.done_files and now - self._changed >= _STEP_SECONDS:
+                    self._changed = now
                 self._jobs[number] = replace(
-                    self._jobs[number],
+                    before,
                     done_files=progress.done_files,
                     files=progress.files,
                     done_bytes=progress.done_bytes,
                     count_bytes=progress.count_bytes,
-                    seconds=time.monotonic() - began,
+                    seconds=now - began,
                 )
 
         try:
@@ -123,6 +134,7 @@ class Jobs:
         with self._lock:
             job = self._jobs.pop(number)  # in the order in which they end: one that took long is not the first to go
             self._jobs[number] = replace(job, outcome=outcome, is_failed=is_failed, seconds=seconds)
+            self._changed = time.monotonic()
             self._ending.discard(number)
             self._threads.pop(number, None)
             ended = [one for one in self._jobs.values() if not one.is_running]

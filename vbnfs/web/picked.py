@@ -30,6 +30,11 @@ class Picked:
     lfp: str
     pin: str | None
 
+    @property
+    def wanted_lfp(self) -> str:
+        """Which LFP is wanted of folders, as `Wanted` has it. Files that are named are wanted in any case."""
+        return "no" if self.lfp == NO_LFP else "yes"
+
 
 def picked_of(form: Mapping[str, Sequence[str]]) -> Picked:
     """What a form asks. Raises `UsageError` for what it cannot have."""
