@@ -3,4 +3,5 @@
 from typing import Final
 
 NO_MOUNTS: Final = "umount --all --lazy --no-canonicalize --types fuse.vbnfs 2>/dev/null || :"
-ALONE: Final = ("unshare", "--mount", "--propagation", "private", "sh", "-c", f'{NO_MOUNTS}; exec "$@"', "sh")
+WITHOUT_MOUNTS: Final = ("sh", "-c", f'{NO_MOUNTS}; exec "$@"', "sh")  # a command follows
+ALONE: Final = ("unshare", "--mount", "--propagation", "private", *WITHOUT_MOUNTS)

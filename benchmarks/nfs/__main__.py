@@ -10,6 +10,7 @@ from typing import Final
 
 from benchmarks.nfs import rounds
 from benchmarks.nfs.machines import KERNEL
+from tests.mount_namespaces import WITHOUT_MOUNTS
 
 _PROGRAMS: Final = (
     KERNEL,
@@ -24,7 +25,7 @@ _PROGRAMS: Final = (
     "exportfs",
 )
 # A network of its own, and all processes end with the first one.
-_WITHIN: Final = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+_WITHIN: Final = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", *WITHOUT_MOUNTS)
 
 
 def main() -> None:

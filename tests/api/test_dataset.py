@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,7 @@ import vbnfs
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, held
 from tests.fakes.store import Pattern
+from tests.waiting import until
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.errors import DatasetError, TablesError, UsageError
 
@@ -78,16 +79,77 @@ def test_names_of_files(dataset: vbnfs.Dataset) -> None:
         dataset.file("v0.1.0")
     for session_id in (7, "7", np.int64(7), 7.0):
         assert repr(dataset.session(session_id)) == "<vbnfs.Session 7: ecephys_session_7.nwb>"
-    with pytest.raises(ValueError, match="seven"):
-        dataset.session("seven")
+    for wrong in ("seven", 7.5, float("nan"), float("inf")):
+        with pytest.raises(
+            ValueError, match=f"a session's id is a whole number, such as 1044385384, and not {wrong!r}"
+        ):
+            dataset.session(wrong)
+    for wrong in (None, [7]):
+        with pytest.raises(TypeError, match="a session's id is a whole number"):
+            dataset.session(wrong)
 
 
 def test_one_file_is_no_list(dataset: vbnfs.Dataset) -> None:
-    """A path or a file alone will do where files are asked for."""
+    """A path or a file alone will do where files are asked for, and one column where columns are."""
     assert dataset.prefetch(UNITS, progress=False)["outcome"].tolist() == ["good"]
-    assert dataset.latest.verify(dataset.latest.file(UNITS))["outcome"].tolist() == ["good"]
+    version = dataset.latest
+    assert version.verify(version.file(UNITS))["outcome"].tolist() == ["good"]
+    path = PurePosixPath(UNITS)
+    for files in (path, [path], pd.Index([f"v0.2.0/{UNITS}"]), np.array([UNITS]), iter([UNITS])):
+        assert version.verify(files)["outcome"].tolist() == ["good"]
+    assert version.find("units", columns="unit_id", sort="-snr", limit=np.int64(2)).to_numpy().tolist() == [
+        [12],
+        [11],
+    ]
     with pytest.raises(ValueError, match="limit is -1"):
-        dataset.latest.find("units", limit=-1)
+        version.find("units", limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda dataset: dataset.version(0.5), "a dataset version is text, such as '0.5.0', and not 0.5"),
+        (lambda dataset: dataset.session(7).lfp(0), "a probe is text, such as 'probeA', and not 0"),
+        (lambda dataset: dataset.session(7).prefetch(lfp=None), "lfp is True, False, or probes, .*, and not None"),
+        (lambda dataset: dataset.session(7).prefetch(lfp=[1]), "a probe is text, such as 'probeA', and not 1"),
+        (lambda dataset: dataset.latest.table(None), "a table is text, such as 'units', and not None"),
+        (lambda dataset: dataset.latest.find(5), "a table is text, such as 'units', and not 5"),
+        (lambda dataset: dataset.latest.find("units", 5), "a query is text, such as .*, and not 5"),
+        (
+            lambda dataset: dataset.latest.find("units", having={"sessions": 7}),
+            "a query is text, such as .*, and not 7",
+        ),
+        (lambda dataset: dataset.latest.find("units", having=["snr"]), r"having is a dict, .*, and not \['snr'\]"),
+        (lambda dataset: dataset.latest.find("units", sort=[5]), "a column is text, such as '-snr', and not 5"),
+        (
+            lambda dataset: dataset.latest.find("units", limit=1.5),
+            "'float' object cannot be interpreted as an integer",
+        ),
+        (lambda dataset: dataset.prefetch(sessions=7), "a query is text, such as .*, and not 7"),
+        (
+            lambda dataset: dataset.prefetch(5),
+            "files are named by vbnfs.File, text or a path, or several, and not by 5",
+        ),
+        (
+            lambda dataset: dataset.prefetch([dataset.session(7)]),
+            r"files are named by .*, and not by \[<vbnfs.Session",
+        ),
+        (lambda dataset: dataset.pin(None, UNITS), "the name of a pin is text, such as 'figure-2', and not None"),
+        (
+            lambda dataset: dataset.latest.pin("one", UNITS, note=5),
+            "a note is text, such as 'for the figure', and not 5",
+        ),
+        (lambda dataset: dataset.session(7).pin(7), "the name of a pin is text, such as 'figure-2', and not 7"),
+        (lambda dataset: dataset.unpin(["one"]), r"the name of a pin is text, .*, and not \['one'\]"),
+    ],
+)
+def test_arguments_of_a_wrong_type(
+    dataset: vbnfs.Dataset, call: Callable[[vbnfs.Dataset], object], said: str
+) -> None:
+    """They are refused at once, in words that say what is wanted; nothing is pinned."""
+    with pytest.raises(TypeError, match=said):
+        call(dataset)
+    assert dataset.pins.empty
 
 
 def test_a_setting_that_there_is_not(server: FakeS3Server) -> None:
@@ -247,6 +309,40 @@ def test_offline(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
         offline.open(f"v0.1.0/{SESSION}").read(1)
     assert server.requests == []
     offline.close()
+
+
+def test_a_network_that_goes_and_comes_back(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """Without it an open dataset reads what is cached, and the rest fails at once; when it is back, reads go on."""
+    file = dataset.file(f"v0.1.0/{SESSION}").open()
+    file.read_at(0, 10)
+    with server.refusing():
+        for offset in range(5_000_000, 8_000_000, 1_000_000):
+            with pytest.raises(OSError, match="offline"):  # and not what the last of many tries said
+                file.read_at(offset, 10)
+        assert file.read_at(0, 10) == FILES[SESSION][:10]
+    until(lambda: is_read(file, 5_000_000), seconds=60)
+
+
+def test_opened_without_network(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """A dataset that was opened from what is kept reads on when the network is there, and has no problem then."""
+    assert dataset.versions
+    dataset.close()
+    with server.refusing():
+        assert len(dataset.problems) == 1
+        file = dataset.file(f"v0.1.0/{LFP}").open()
+        with pytest.raises(OSError, match="offline"):
+            file.read_at(0, 10)
+    until(lambda: is_read(file, 0), seconds=60)
+    until(lambda: not dataset.problems, seconds=60)
+
+
+def is_read(file: vbnfs.RemoteFile, offset: int) -> bool:
+    """Whether some bytes can be had, and are right."""
+    try:
+        data = file.read_at(offset, 10)
+    except OSError:
+        return False
+    return data == FILES[file.name][offset : offset + 10]
 
 
 CHILD = """

@@ -23,6 +23,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, always, error, for_kind, held
@@ -190,34 +191,85 @@ def test_bytes_are_those_of_a_copy(twins: Twins, data: st.DataObject) -> None:
     assert twins.remote.tail(paths[0], 100) == twins.local.tail(there[0], 100)
 
 
+def test_paths_of_universal_pathlib(twins: Twins) -> None:
+    """They join, go up, list and read as pathlib's do of a copy; whatever writes is refused."""
+    top, copy = UPath(f"vbnfs://{OLD}", **twins.remote.storage_options), twins.copy / OLD
+    table = top / "project_metadata" / "units.csv"
+    assert table.fs is twins.remote
+    assert table.relative_to(top).as_posix() == UNITS
+    assert (table.parent.parent, table.stat().st_size, table.read_bytes()) == (top, len(LINES), LINES)
+    for pattern in ("*.nwb", "*.csv", "a*"):
+        assert {path.relative_to(top).as_posix() for path in top.rglob(pattern)} == {
+            path.relative_to(copy).as_posix() for path in copy.rglob(pattern)
+        }
+    assert sorted(path.name for path in top.iterdir()) == sorted(path.name for path in copy.iterdir())
+    assert pickle.loads(pickle.dumps(table)) == table
+    for refused in (table.touch, table.unlink, (top / "new").touch, (top / "new").mkdir, top.rmdir):
+        with pytest.raises(ReadOnlyError):
+            refused()
+
+
+def test_what_is_shown(twins: Twins) -> None:
+    """A file system says what it is of; an open file, what it is."""
+    assert re.fullmatch("<VbnfsFileSystem visual-behavior-neuropixels in .*, http://.*>", repr(twins.remote))
+    assert f"{OLD}/{UNITS}" in repr(twins.remote.open(f"{OLD}/{UNITS}"))
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("read"), st.sampled_from([-1, 0, 1, 5, 4096, 65_535, 65_536, 200_000])),
         st.tuples(st.just("readline")),
         st.tuples(st.just("readline"), st.integers(0, 200)),
-        st.tuples(st.just("readinto"), st.sampled_from([1, 100, 65_536, 300_000])),
-        st.tuples(st.just("seek"), st.integers(0, 900_000)),
-        st.tuples(st.just("seek"), st.integers(0, 100_000), st.sampled_from([1, 2])),
+        st.tuples(st.just("readinto"), st.sampled_from([0, 1, 100, 65_536, 300_000])),
+        st.tuples(st.just("readlines"), st.sampled_from([None, -1, 1, 5000])),
+        st.tuples(st.just("next")),
+        st.tuples(st.just("seek"), st.integers(-5, 900_000)),
+        st.tuples(st.just("seek"), st.integers(-900_000, 100_000), st.sampled_from([1, 2])),
+        st.tuples(st.just("seek"), st.just(0), st.just(99)),
+        st.tuples(st.just("read_at"), st.integers(0, 900_000), st.sampled_from([0, 1, 5000, 300_000])),
+        st.tuples(st.just("read_ranges"), st.lists(st.tuples(st.integers(0, 900_000), st.integers(0, 70_000)))),
         st.tuples(st.just("again")),
     ),
     max_size=12,
 )
 
 
-def taken(file: Any, name: str, *arguments: int) -> tuple[Any, int]:
-    """What a step returns, and where the file stands after it."""
+def taken(file: Any, name: str, *arguments: Any) -> tuple[Any, int]:
+    """What a step returns, or that it is refused; and where the file stands after it."""
+    try:
+        return _taken(file, name, *arguments), file.tell()
+    except (ValueError, OSError, StopIteration) as error:
+        return "the end" if isinstance(error, StopIteration) else "refused", file.tell()
+
+
+def _taken(file: Any, name: str, *arguments: Any) -> Any:
     if name == "readinto":
         buffer = bytearray(arguments[0])
         count = file.readinto(buffer)
-        return bytes(buffer[:count]), file.tell()
-    return getattr(file, name)(*arguments), file.tell()
+        return bytes(buffer[:count])
+    if name == "next":
+        return next(file)
+    if name == "read_at" and not hasattr(file, name):
+        return os.pread(file.fileno(), arguments[1], arguments[0])
+    if name == "read_ranges" and not hasattr(file, name):
+        return [os.pread(file.fileno(), size, offset) for offset, size in arguments[0]]
+    return getattr(file, name)(*arguments)
 
 
-@settings(max_examples=40)
-@given(path=st.sampled_from([f"{OLD}/{UNITS}", f"{NEW}/{SESSION}", "latest/odd/empty", f"{OLD}/odd/a b"]), todo=steps)
-def test_an_open_file_is_that_of_a_copy(twins: Twins, path: str, todo: list[tuple[Any, ...]]) -> None:
-    """It reads bytes and lines, seeks and ends as Python's own file does, also when it was pickled on the way."""
-    file = twins.remote.open(path)
+@settings(max_examples=80)
+@given(
+    path=st.sampled_from([f"{OLD}/{UNITS}", f"{NEW}/{SESSION}", "latest/odd/empty", f"{OLD}/odd/a b"]),
+    is_fsspec=st.booleans(),
+    todo=steps,
+)
+def test_an_open_file_is_that_of_a_copy(
+    twins: Twins, path: str, is_fsspec: bool, todo: list[tuple[Any, ...]]
+) -> None:
+    """`vbnfs.Dataset`'s and fsspec's do what Python's own file does, or refuse it where that does.
+
+    Bytes, lines, lists of lines, ranges; places before the beginning and behind the end; pickled on the way, too.
+    """
+    file = twins.remote.open(path) if is_fsspec else twins.remote.dataset.open(path)
     with open(twins.at(path.replace("latest", NEW)), "rb") as expected:
         for name, *arguments in todo:
             if name == "again":

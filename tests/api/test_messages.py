@@ -52,6 +52,7 @@ def server() -> Iterator[FakeS3Server]:
     [
         ("check --bucket and --endpoint-url", "check bucket and endpoint_url"),
         ("offline (--offline)", "offline (offline=True)"),
+        ("--offline: 'perhaps' will not do", "offline: 'perhaps' will not do"),
         ("--fetch fetches what is missing", "fetch=True fetches what is missing"),
         ("name files, or --sessions QUERY ('all')", "name files, or sessions=\"...\" ('all')"),
         ("all of it is LFP: '--lfp yes' takes it", "all of it is LFP: 'lfp=\"yes\"' takes it"),

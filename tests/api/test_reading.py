@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.open_files import open_files
 from tests.waiting import until
 from vbnfs.access import door
 from vbnfs.api import reading
+from vbnfs.api.buffered_file import PIECE_BYTES
 from vbnfs.api.connection import Parts
 from vbnfs.api.remote_file import RemoteFile
 from vbnfs.blocks import BLOCK_BYTES
@@ -139,21 +141,53 @@ def test_what_is_closed_has_no_files(server: FakeS3Server) -> None:
         found = [one.partition(" ")[2] for one in open_files(collects=False)]
         return sorted(one for one in found if one.startswith(("anon_inode", str(config.cache_dir))))
 
-    def use(*, closes: bool) -> None:
+    def use(reads: Callable[[RemoteFile], object], *, closes: bool) -> None:
         dataset = vbnfs.Dataset(endpoint_url=server.endpoint_url)
-        dataset.file(PATH).open().read_at(0, 10)
+        reads(dataset.file(PATH).open())
         if closes:
             dataset.close()
 
+    def in_a_row(file: RemoteFile) -> None:
+        while file.read(500_000):  # what lies ahead is fetched, too
+            pass
+
     gc.disable()
     try:
-        use(closes=True)  # which begins what the process has once
+        use(in_a_row, closes=True)  # which begins what the process has once
+        gc.collect()
         before = open_now()
         for closes in (True, False):
-            use(closes=closes)
+            use(in_a_row, closes=closes)
+            use(lambda file: file.read_at(0, 10), closes=closes)
         until(lambda: open_now() == before, seconds=60)
     finally:
         gc.enable()
+
+
+def test_what_no_program_uses_any_more(server: FakeS3Server) -> None:
+    """A file that fsspec opened goes with the last who uses it, also while no garbage is collected."""
+    fs = fsspec.filesystem("vbnfs", endpoint_url=server.endpoint_url)
+    gc.disable()
+    try:
+        file = fs.open(f"v0.1.0/{PATH}")
+        assert file.read(10) == DATA[:10]
+        known = weakref.ref(file)
+        del file
+        assert known() is None
+    finally:
+        gc.enable()
+    fs.close()
+
+
+def test_a_cache_that_is_deleted(dataset: vbnfs.Dataset) -> None:
+    """What was whole before is fetched again at once, and kept; a user who deletes the folder is no failure."""
+    file = dataset.file(PATH)
+    file.prefetch()
+    assert file.open().read_at(0, 10) == DATA[:10]
+    shutil.rmtree(dataset.config.cache_dir)
+    file.prefetch()
+    assert file.local_path is not None
+    assert file.local_path.read_bytes() == DATA[:]
 
 
 async def forget_deleted(parts: Parts) -> None:
@@ -174,6 +208,34 @@ def test_lines(dataset: vbnfs.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(file) == list(expected)
     assert file.readline() == b""
     assert len(reads) < 1000
+
+
+@pytest.mark.parametrize("way", ["Dataset.open", "fsspec"])
+def test_a_line_that_fails(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A read that fails, or is interrupted, within a line takes nothing of it: the next one gets the whole line."""
+    options, failures = {"endpoint_url": server.endpoint_url}, [KeyboardInterrupt(), OSError("no network")]
+    fs, read_at = fsspec.filesystem("vbnfs", **options), RemoteFile.read_at
+    begin = DATA[:].rindex(b"\n", 0, 24 * PIECE_BYTES) + 1
+    line = DATA[begin : begin + 2000].partition(b"\n")[0] + b"\n"
+    assert 24 * PIECE_BYTES - begin > 512  # so each kind of file reads twice for it
+    assert begin + len(line) > 24 * PIECE_BYTES
+
+    def failing(file: RemoteFile, offset: int, size: int) -> bytes:
+        if offset > begin and failures:
+            raise failures.pop()
+        return read_at(file, offset, size)
+
+    monkeypatch.setattr(RemoteFile, "read_at", failing)
+    with vbnfs.Dataset(**options) as dataset:
+        opens = dataset.open if way == "Dataset.open" else fs.open
+        with opens(f"v0.1.0/{PATH}") as file:
+            file.seek(begin)
+            for error in (OSError, KeyboardInterrupt):
+                with pytest.raises(error):
+                    file.readline()
+                assert file.tell() == begin
+            assert file.readline() == line
+    fs.close()
 
 
 def test_very_many_ranges(dataset: vbnfs.Dataset, asked: list[object], server: FakeS3Server) -> None:

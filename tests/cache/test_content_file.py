@@ -908,22 +908,26 @@ class TestOtherHosts:
         flags = Path(f"/proc/self/fdinfo/{cached.writable.files.checksums}").read_text()  # type: ignore[union-attr]
         assert int(flags.split("flags:")[1].split()[0], 8) & os.O_DSYNC
 
+    @pytest.mark.parametrize("times", [1, 2])
     def test_what_memory_shows_is_read_again_before_it_counts_as_damaged(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
     ) -> None:
-        """The pages of a block may be of before another host wrote it. One that is wrong at the server is damaged."""
+        """The pages of a block may be of before another host wrote it, and so may be those that are on their way.
+
+        One that is wrong at the server is damaged.
+        """
         cached = ContentFile.create(
             file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=len(DATA), may_map=False
         )
         cached.write(0, DATA[:BLOCK_BYTES])
-        read_at, are_stale = content_file.read_at, [True]
+        read_at, are_stale = content_file.read_at, [True] * times
 
         def read(descriptor: int, size: int, offset: int) -> bytes:
             return bytes(size) if are_stale and size == BLOCK_BYTES else read_at(descriptor, size, offset)
 
         def forget(descriptor: int, offset: int = 0, length: int = 0) -> None:
             if (offset, length) == (0, BLOCK_BYTES):
-                are_stale.clear()
+                are_stale.pop()
 
         monkeypatch.setattr(content_file, "read_at", read)
         monkeypatch.setattr(content_file, "forget_pages", forget)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.folders import NOBODY, make
+from tests.open_files import open_files
 from vbnfs.errors import CacheError
 from vbnfs.host import own_folders
 from vbnfs.host.own_folders import open_own
@@ -157,3 +158,36 @@ def test_a_server_that_keeps_root_out(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(own_folders, "is_shared", lambda path: False)
     with pytest.raises(PermissionError):
         check(tmp_path / "new")
+
+
+@pytest.mark.parametrize("is_made_anew", [True, False])
+def test_a_folder_that_another_host_has_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_made_anew: bool
+) -> None:
+    """A kernel's NFS client has the old folder (ESTALE) until its path is opened; a new one there is taken."""
+    cache = make(tmp_path / "cache", 0o700)
+    inode = cache.stat().st_ino
+    is_stale = True
+    really_open, really_fstat = os.open, os.fstat
+
+    def opened(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        nonlocal is_stale
+        if Path(path) == cache and not flags & os.O_PATH and is_made_anew:
+            is_stale = False
+        return really_open(path, flags, mode, dir_fd=dir_fd)
+
+    def fstat(descriptor: int) -> os.stat_result:
+        status = really_fstat(descriptor)
+        if is_stale and status.st_ino == inode:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return status
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fstat", fstat)
+    before = open_files()
+    if is_made_anew:
+        check(cache)
+    else:
+        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
+            check(cache)
+    assert open_files() == before

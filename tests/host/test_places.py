@@ -10,6 +10,7 @@ import pytest
 
 from tests.host.folders import NOBODY, make
 from tests.open_files import open_files
+from vbnfs.host import own_folders
 from vbnfs.host.folders import FOLDER
 from vbnfs.host.folders_by_descriptor import FolderByDescriptor
 from vbnfs.host.places import Anchor, Place, file_at, folder_at, for_looking, open_file
@@ -129,3 +130,34 @@ def test_what_other_hosts_write_to_is_not_opened_to_read_alone(tmp_path: Path, *
     assert flags & os.O_ACCMODE == (os.O_RDWR if is_shared else os.O_RDONLY)
     os.close(descriptor)
     folder.close()
+
+
+def believe_open_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a kernel's NFS client: an open folder lacks what it lacked when it was opened (close-to-open, nfs(5))."""
+    known: dict[int, frozenset[str]] = {}
+    really_open = os.open
+
+    def opened(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd in known and path not in {".", *known[dir_fd]}:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        descriptor = really_open(path, flags, mode, dir_fd=dir_fd)
+        known.pop(descriptor, None)  # a number that was another folder's
+        if flags & os.O_DIRECTORY and not flags & os.O_PATH:
+            known[descriptor] = frozenset(os.listdir(descriptor))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened)
+
+
+def test_what_another_host_has_made_meanwhile_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where hosts share a folder, each look asks its server, and does not go by what was there when it was opened."""
+    monkeypatch.setattr(own_folders, "is_shared", lambda _path: True)
+    believe_open_folders(monkeypatch)
+    cache = make(tmp_path / "cache", 0o700)
+    place = folder_at(cache)
+    assert [entries for _, _, entries in place.walk(depth=1)] == [[]]
+    (cache / "a").mkdir()
+    (cache / "a" / "file").write_bytes(b"made there")
+    (cache / "b").write_bytes(b"and this")
+    assert (place / "a" / "file").read_bytes() == b"made there"
+    assert (place / "b").read_bytes() == b"and this"

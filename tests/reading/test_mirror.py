@@ -259,6 +259,25 @@ async def test_a_mirror_that_fails_is_left_alone(tmp_path: Path, error: StorageE
         assert mirror.count("get_range") == 2
 
 
+async def test_a_mirror_that_fails_in_the_middle_each_time(tmp_path: Path) -> None:
+    """Each failure in a row has it left alone for longer, though something came before it."""
+    client, mirror, content = clients()
+    now = trio.current_time()
+    async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("vbnfs.reading.mirror.trio.current_time", lambda: now)
+            for count, first in enumerate((0, 2), start=1):
+                mirror.fail(Failure(TransportError("torn"), after_bytes=BLOCK_BYTES))
+                assert await read(floor, content, range(first, first + 2)) == b"".join(BLOCKS[first : first + 2])
+                assert mirror.count("get_range") == count
+                now += 2.1
+            assert await read(floor, content, range(4, 5)) == BLOCKS[4]
+            assert mirror.count("get_range") == 2
+            now += 2.1
+            assert await read(floor, content, range(5, 6)) == BLOCKS[5]
+            assert mirror.count("get_range") == 3
+
+
 async def test_a_mirror_that_is_silent(tmp_path: Path) -> None:
     """It brings a part and then nothing: after its time the bucket is asked for the rest."""
     client, mirror, content = clients()

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from vbnfs.reading.deadlines import STEP_BYTES
 from vbnfs.reading.patience import MORE, Patience, Waiting
 
 SECONDS = 5.0
@@ -32,8 +33,10 @@ async def ended_after(patience: Patience, *meanwhile: Callable[[], Awaitable[Non
             everything.start_soon(one)
         with trio.CancelScope() as scope:
             await patience.end(waiting, scope)
-    assert waiting.is_over
-    return trio.current_time() - began
+        took = trio.current_time() - began
+        everything.cancel_scope.cancel()
+    assert waiting.ended is not None
+    return took
 
 
 async def test_a_silent_server_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
@@ -62,13 +65,46 @@ async def test_a_byte_for_one_is_patience_for_all(autojump_clock: trio.testing.M
         for _ in range(4):
             await trio.sleep(SECONDS - 1)
             patience.heard()
-        waiting.is_receiving = True
-        await trio.sleep(3 * SECONDS)
-        patience.heard()
-        waiting.is_receiving = False
+        with waiting.receiving(STEP_BYTES):
+            await trio.sleep(3 * SECONDS)
+            patience.heard()
 
     took = await ended_after(patience, hear, waiting=waiting)
     assert took == pytest.approx(4 * (SECONDS - 1) + 3 * SECONDS + SECONDS)
+
+
+@pytest.mark.parametrize("every_second", [1, STEP_BYTES // 20])
+async def test_a_get_that_trickles_is_given_up(autojump_clock: trio.testing.MockClock, every_second: int) -> None:
+    """One that gets on stays; one that has begun has as much time for each step as a server that answers."""
+    patience, waiting = Patience(SECONDS), Waiting()
+    steps = 10 * MORE
+
+    async def arrive() -> None:
+        for count in [STEP_BYTES] * steps + [every_second] * 20 * MORE:
+            await trio.sleep(SECONDS / 5)
+            patience.heard()
+            with waiting.receiving(count):
+                pass
+
+    took = await ended_after(patience, arrive, waiting=waiting)
+    assert took == pytest.approx(steps * SECONDS / 5 + MORE * SECONDS)
+    assert waiting.ended == "less than 16,384 bytes in 15 s"
+
+
+async def test_a_receivers_time_is_not_the_servers(autojump_clock: trio.testing.MockClock) -> None:
+    """What takes a piece of a step long makes no GET one that trickles."""
+    patience, waiting = Patience(SECONDS), Waiting()
+
+    async def arrive() -> None:
+        for _ in range(2):
+            await trio.sleep(1)
+            patience.heard()
+            with waiting.receiving(1):
+                await trio.sleep(4 * MORE * SECONDS)
+            patience.heard()
+
+    took = await ended_after(patience, arrive, waiting=waiting)
+    assert took == pytest.approx(2 + 2 * 4 * MORE * SECONDS + SECONDS)
 
 
 async def test_all_that_wait_ask_once(autojump_clock: trio.testing.MockClock) -> None:

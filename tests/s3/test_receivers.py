@@ -194,7 +194,10 @@ async def test_a_process_that_does_not_answer(server: FakeS3Server, monkeypatch:
 async def test_a_process_that_is_killed_while_it_waits_for_a_disk(
     server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot end before the disk answers, and its socket stays open: it is given up all the same."""
+    """It cannot end before the disk answers, and its socket stays open: it is given up all the same.
+
+    Once the disk answers, it is no zombie.
+    """
     monkeypatch.setattr(receiver_keeper, "_SILENCE_SECONDS", 0.01)
     monkeypatch.setattr(receiver_keeper, "_END_SECONDS", 0.05)
     monkeypatch.setattr(receiver_keeper, "_KILL_SECONDS", 0.05)
@@ -214,7 +217,7 @@ async def test_a_process_that_is_killed_while_it_waits_for_a_disk(
             await wanted(client)
             assert not is_gone(first)
             thaw(disk)
-            await trio.to_thread.run_sync(process.wait)
+            await trio.to_thread.run_sync(until, lambda: process.returncode is not None)
 
 
 async def test_one_that_waits_for_a_reply_answers(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,10 +82,18 @@ def test_a_page_is_a_part_of_no_other(visit: Visit) -> None:
 
 
 def test_what_can_be_asked_for(visit: Visit) -> None:
-    """A POST examines, plans, fetches or pins, ends that, verifies, or deletes from the cache; all else shows."""
+    """A POST examines, plans, fetches or pins, ends that or begins it anew, verifies, deletes from the cache."""
     guard: Any = visit.browser.app
     posts = [route.path for route in guard._app.routes if "POST" in route.methods]
-    assert sorted(posts) == ["/doctor", "/evict", "/jobs", "/jobs/{number}/end", "/plan", "/verify"]
+    assert sorted(posts) == [
+        "/doctor",
+        "/evict",
+        "/jobs",
+        "/jobs/{number}/again",
+        "/jobs/{number}/end",
+        "/plan",
+        "/verify",
+    ]
     assert {method for route in guard._app.routes for method in route.methods} == {"GET", "HEAD", "POST"}
 
 
@@ -96,7 +104,7 @@ def test_what_changes_something_asks_first() -> None:
         for tag in re.findall(r"<[^<]*hx-post.*", template.read_text(encoding="utf-8")):
             [address] = re.findall(r"""hx-post="{{ (?:root }}(\w+)|this_address\('(\w+)'\))""", tag)
             (asking if "hx-confirm" in tag else others).append((template.name, "".join(address)))
-    assert asking == [("file.html", "evict"), ("jobs.html", "jobs")]
+    assert asking == [("file.html", "evict"), *2 * [("jobs.html", "jobs")]]
     assert others == [
         *(("file.html", "verify"), ("findings.html", "doctor"), ("parts.html", "plan"), ("plan.html", "jobs")),
         ("sessions.html", "plan"),

@@ -14,7 +14,7 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.waiting import until
 from tests.web.conftest import Visit, visiting
-from vbnfs.web.quick_looks import AskedLook, asked_of, look_into, offered
+from vbnfs.web.quick_looks import AskedLook, asked_of, offered
 
 FOLDER = "behavior_ecephys_sessions/1044385384"
 SESSION = f"{FOLDER}/ecephys_session_1044385384.nwb"
@@ -104,9 +104,10 @@ def test_the_page_says_how_much_came(visitor: Visit, looked_at: FakeS3Server) ->
     """What is said to be fetched is what S3 has sent; the same look again fetches nothing."""
     file = visitor.house.dataset.file(SESSION)
     before = looked_at.body_bytes
-    fetched_bytes = look_into(file, AskedLook("waveform")).fetched_bytes
+    fetched_bytes = visitor.house.looking.look(file, AskedLook("waveform")).fetched_bytes
     assert 0 < fetched_bytes <= looked_at.body_bytes - before
-    assert look_into(file, AskedLook("waveform")).fetched_bytes == 0
+    # What was read ahead of the first look may come during the next one, as above.
+    until(lambda: visitor.house.looking.look(file, AskedLook("waveform")).fetched_bytes == 0)
 
 
 def test_running(visitor: Visit) -> None:

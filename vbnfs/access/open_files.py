@@ -4,8 +4,8 @@
         content = await files.content(file)
         data = await files.reader(content).read(offset, count_bytes)
 
-It is what a mount's daemon is beside the kernel: readers, walks ahead of them, and in the background the check of
-whole files against the manifest and of their blocks, and the upkeep of the cache.
+It is what a mount's daemon is beside the kernel: readers, walks ahead of them, and in the background the watch on the
+server, the check of whole files against the manifest and of their blocks, and the upkeep of the cache.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence, Set
@@ -86,6 +86,7 @@ class OpenFiles:
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on in the background."""
+        services.start_soon(restart_on_failure, "watch on the server", self._dataset.link.watch)
         services.start_soon(restart_on_failure, "verifying", self.verifier.run)
         services.start_soon(restart_on_failure, "checking whole files", self._checked.run)
         services.start_soon(restart_on_failure, "upkeep of the cache", self._keep_up)
@@ -107,7 +108,8 @@ class OpenFiles:
     async def judging(self, where: Place, *, trusts: bool) -> AsyncIterator[Work]:
         """What verifies files for a person. Meanwhile nothing else hashes what has come: the work does, mostly."""
         dataset, checked = self._dataset, self._checked
-        await trio.to_thread.run_sync(dataset.verdicts.refresh, abandon_on_cancel=True)
+        for know_anew in (dataset.verdicts.refresh, dataset.cache.forget_deleted):
+            await trio.to_thread.run_sync(know_anew, abandon_on_cancel=True)
         self._judging += 1
         try:
             parts = (where, dataset, self.readers.source)

@@ -37,10 +37,10 @@ class Found:
     failure: StorageError | None = None
 
 
-async def find_in_content(dataset: Dataset, content: Content, wanted: Wanted) -> Found:
+async def find_in_content(dataset: Dataset, content: Content, wanted: Wanted, bounds: Bounds = BOUNDS) -> Found:
     """What of `wanted` there is in a content. All blocks that came are on the disk when this returns."""
     async with dataset.fetching() as (source, _):
-        walked = await walk_content(dataset.cache, source, content, bounds=BOUNDS, wanted=wanted)
+        walked = await walk_content(dataset.cache, source, content, bounds=bounds, wanted=wanted)
     return Found(walked.structure, walked.failure)
 
 

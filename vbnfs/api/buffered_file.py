@@ -1,5 +1,6 @@
 """An open file as fsspec's programs expect it: with small reads and lines answered from a piece that is at hand."""
 
+import io
 from collections.abc import Iterable
 from typing import Any, Final, SupportsIndex
 
@@ -24,12 +25,14 @@ class BufferedFile(AbstractBufferedFile):
     """
 
     DEFAULT_BLOCK_SIZE = PIECE_BYTES
+    loc: int  # the position
 
     def __init__(self, fs: Any, path: str, remote: RemoteFile, block_size: int | None = None) -> None:
         self._remote = remote
         self._lock = LockOfProcess()  # of the position, and of the piece
         super().__init__(fs, path, "rb", block_size, cache_type="none", size=remote.size)
-        self.cache = self._pieces = _Pieces(self._fetch_range, remote.size)
+        # They know the remote file alone: a file that no program uses any more is closed then, with its piece.
+        self.cache = self._pieces = _Pieces(lambda start, end: remote.read_at(start, end - start), remote.size)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.closed:
@@ -57,14 +60,19 @@ class BufferedFile(AbstractBufferedFile):
         """The bytes up to the next line feed, with it; at most `size`, if it is not negative."""
         parts = list[bytes]()
         with self._lock():
-            left = self.size if size is None or size < 0 else size
-            while left and self.loc < self.size and not (parts and parts[-1].endswith(b"\n")):
-                if self.closed:
-                    raise ValueError("I/O operation on closed file.")
-                parts.append(self._pieces.up_to_line_end(self.loc, left))
+            if self.closed:
+                raise ValueError("I/O operation on closed file.")
+            position, left = self.loc, self.size if size is None or size < 0 else size
+            while left and position < self.size and not (parts and parts[-1].endswith(b"\n")):
+                parts.append(self._pieces.up_to_line_end(position, left))
                 left -= len(parts[-1])
-                self.loc += len(parts[-1])
+                position += len(parts[-1])
+            self.loc = position  # where a read fails on the way, the line is there for the next try
         return b"".join(parts)
+
+    def readlines(self, hint: int | None = -1) -> list[bytes]:
+        """The lines from the position on; with a `hint` that is positive, until they have so many bytes."""
+        return io.IOBase.readlines(self, -1 if hint is None else hint)  # fsspec's own takes no hint
 
     def read_at(self, offset: SupportsIndex, size: SupportsIndex) -> bytes:
         """Up to `size` bytes from `offset` on; the position stays."""
@@ -83,9 +91,6 @@ class BufferedFile(AbstractBufferedFile):
         with self._lock():  # another thread may be reading
             super().close()
             self._remote.close()
-
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        return self._remote.read_at(start, end - start)
 
 
 def _reopened(fs: Any, path: str, block_size: int, position: int) -> Any:

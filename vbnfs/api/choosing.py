@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from os import PathLike, fspath
+from typing import Final, TypeAlias
 
 from vbnfs.access.wanted import Wanted
+from vbnfs.api.arguments import text, texts
 from vbnfs.api.files import File
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import MANIFESTS
 
-Files: TypeAlias = File | str | Sequence[File | str]
+Named: TypeAlias = File | str | PathLike[str]
+Files: TypeAlias = Named | Iterable[Named]
 Lfp: TypeAlias = bool | str | Sequence[str]  # probes
+
+QUERY: Final = "experience_level == 'Novel'"  # an example
 
 
 def wanted_of(
@@ -22,16 +27,29 @@ def wanted_of(
     lfp: Lfp,
 ) -> Wanted:
     """What is asked for, of a version; None: of the newest one. Raises `ValueError` where that is nothing."""
-    if not files and sessions is None and behavior_only is None:
-        raise ValueError("name files, or sessions='...' ('all' for every session), or behavior_only='...'")
     paths = tuple(places_of(files, in_version))
-    return Wanted(paths, sessions, behavior_only, lfp_text(lfp), in_version, tuple((having or {}).items()))
+    if not paths and sessions is None and behavior_only is None:
+        raise ValueError("name files, or sessions='...' ('all' for every session), or behavior_only='...'")
+    for query in (sessions, behavior_only):
+        if query is not None:
+            text(query, "a query", QUERY)
+    return Wanted(paths, sessions, behavior_only, lfp_text(lfp), in_version, tuple(conditions_of(having).items()))
+
+
+def conditions_of(having: Mapping[str, str] | None) -> dict[str, str]:
+    """Queries by the names of the tables that they are of. Raises `TypeError` for anything else."""
+    if not isinstance(having or {}, Mapping):
+        raise TypeError(f"having is a dict, such as {{'sessions': \"{QUERY}\"}}, and not {having!r}")
+    return {name: text(query, "a query", QUERY) for name, query in (having or {}).items()}
 
 
 def places_of(files: Files, in_version: str | None) -> list[str]:
     """Where files are in the dataset's tree; those that are named by text are of a version."""
-    each: Iterable[File | str] = [files] if isinstance(files, File | str) else files
-    return [_place_of(one, in_version) if isinstance(one, str) else one.place for one in each]
+    each: Iterable[Named] = [files] if isinstance(files, File | str | PathLike) else files
+    try:
+        return [one.place if isinstance(one, File) else _place_of(fspath(one), in_version) for one in each]
+    except TypeError as error:
+        raise TypeError(f"files are named by vbnfs.File, text or a path, or several, and not by {files!r}") from error
 
 
 def _place_of(path: str, in_version: str | None) -> str:
@@ -48,4 +66,6 @@ def lfp_text(lfp: Lfp) -> str:
     """Which LFP is wanted, as commands have it: `yes`, `no`, or probes as `A,B`."""
     if isinstance(lfp, bool):
         return "yes" if lfp else "no"
-    return lfp if isinstance(lfp, str) else ",".join(lfp) or "no"
+    if lfp is None:
+        raise TypeError("lfp is True, False, or probes, as 'A,B' or a list, and not None")
+    return lfp if isinstance(lfp, str) else ",".join(texts(lfp, "a probe", "probeA")) or "no"

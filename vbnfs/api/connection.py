@@ -10,10 +10,13 @@ from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import trio
+
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.door import Opened, opened
 from vbnfs.access.open_files import OpenFiles, open_files
 from vbnfs.access.project_tables import ProjectTables
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.access.whole_files import WholeFiles
 from vbnfs.api.messages import python_messages
@@ -53,13 +56,22 @@ class Parts:
         self.versions = self.files.readers.versions = now
         return now.release.versions != before.release.versions
 
+    async def renew_when_online(self) -> None:
+        """The same, each time that the server is reached again after a time without; until cancelled."""
+        while True:
+            await self.versions.dataset.link.wait_online()
+            await self.renew()
+
 
 @asynccontextmanager
 async def _opened(config: Config) -> AsyncIterator[Parts]:
     async with open_dataset(config) as dataset:
         versions = await load_versions(dataset)
-        async with open_files(versions) as files:
-            yield Parts(versions, files, WholeFiles(files.readers))
+        async with open_files(versions) as files, trio.open_nursery() as nursery:
+            parts = Parts(versions, files, WholeFiles(files.readers))
+            nursery.start_soon(restart_on_failure, "versions", parts.renew_when_online)
+            yield parts
+            nursery.cancel_scope.cancel()
 
 
 class Connection:

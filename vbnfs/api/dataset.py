@@ -9,6 +9,7 @@ from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
+from vbnfs.api.arguments import text
 from vbnfs.api.choosing import Files, Lfp, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
@@ -19,7 +20,7 @@ from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
 from vbnfs.api.settings import Settings, texts_of, with_names
 from vbnfs.api.version import Session, Version
-from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
+from vbnfs.api.working_sets import bring, cite_record, compare, pin_name, pins, unpin, verify_files
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.dataset.names import LATEST, MANIFESTS
@@ -107,7 +108,8 @@ class Dataset:
         >>> vbnfs.Dataset().version("0.4.0")
         <vbnfs.Version 0.4.0: 7 files>
         """
-        wanted = name.removeprefix("v") if name else self.config.dataset_version
+        named = None if name is None else text(name, "a dataset version", "0.5.0")
+        wanted = named.removeprefix("v") if named else self.config.dataset_version
         with python_messages():
             return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
@@ -185,7 +187,7 @@ class Dataset:
         >>> vbnfs.Dataset().unpin("novel")
         """
         chosen = wanted_of(files, None, sessions, behavior_only, having, lfp)
-        return bring(self._connection, chosen, None, pin=name, note=note, progress=progress)
+        return bring(self._connection, chosen, None, pin=pin_name(name), note=note, progress=progress)
 
     def unpin(self, *names: str) -> None:
         """Let go of what pins hold. No file is deleted; others may take its room. Raises `PinError`.
@@ -194,7 +196,7 @@ class Dataset:
         >>> _ = dataset.pin("tables", ["project_metadata"])
         >>> dataset.unpin("tables")
         """
-        unpin(self._connection, names)
+        unpin(self._connection, [pin_name(name) for name in names])
 
     @property
     def pins(self) -> pd.DataFrame:

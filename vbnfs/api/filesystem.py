@@ -88,6 +88,9 @@ class VbnfsFileSystem(AbstractFileSystem):
         """The dataset that it reads."""
         return self._shared.dataset
 
+    def __repr__(self) -> str:
+        return repr(self.dataset).replace("vbnfs.Dataset", type(self).__name__)
+
     @property
     def fsid(self) -> str:
         """The server, bucket and project: equal for the same files in any process."""

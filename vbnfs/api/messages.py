@@ -54,7 +54,13 @@ def _as_python(found: re.Match[str]) -> str:
     setting = SETTING_BY_NAME.get(name)
     if setting is None and name not in _PARAMETERS:
         return found[0]
-    word = _PARAMETERS.get(name, f"{name}=True" if setting is not None and setting.is_flag else name)
+    is_set = setting is not None and setting.is_flag and not _is_about_its_value(found)
+    word = _PARAMETERS.get(name, f"{name}=True" if is_set else name)
     if found["value"] is None:
         return word
     return f'{word}="{"..." if found["value"] == "QUERY" else found["value"]}"'
+
+
+def _is_about_its_value(found: re.Match[str]) -> bool:
+    """Whether a message begins with an option, as `--offline: 'perhaps' will not do`: then it is not set yet."""
+    return found.start() == 0 and found.string[found.end() :].startswith(":")

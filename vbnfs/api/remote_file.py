@@ -98,7 +98,7 @@ class RemoteFile(io.RawIOBase):
             elif whence == io.SEEK_END:
                 position = self._size + offset
             else:
-                raise ValueError(f"whence is {whence}, and can be 0, 1 and 2")
+                raise ValueError(f"whence is {whence!r}, and can be 0, 1 and 2")
             if position < 0:
                 raise ValueError(f"position {position} is before the file's beginning")
             self._position = position
@@ -132,13 +132,14 @@ class RemoteFile(io.RawIOBase):
         self._check_open()
         parts, piece = list[bytes](), _LINE_BYTES
         with self._lock():
-            left = self._left(size)
-            while left and (data := self.read_at(self._position, min(piece, left))):
+            position, left = self._position, self._left(size)
+            while left and (data := self.read_at(position, min(piece, left))):
                 parts.append(data[: data.find(b"\n") + 1 or None])
-                self._position += len(parts[-1])
+                position += len(parts[-1])
                 if parts[-1].endswith(b"\n"):
                     break
                 left, piece = left - len(data), min(4 * piece, _MOST_LINE_BYTES)
+            self._position = position  # where a read fails on the way, the line is there for the next try
         return b"".join(parts)
 
     def read_at(self, offset: SupportsIndex, size: SupportsIndex) -> bytes:

@@ -7,3 +7,7 @@ class VbnfsPath(UPath):
     """A path of a dataset, for reading: see `VbnfsFileSystem`."""
 
     __slots__ = ()
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Raises `ReadOnlyError`: universal-pathlib's own would say nothing of a file that is there."""
+        self.fs.touch(self.path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import index
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, SupportsInt
 
@@ -10,14 +11,15 @@ import trio
 
 from vbnfs.access.finding import Asked, Finder
 from vbnfs.access.wanted import Wanted
-from vbnfs.api.choosing import Files, Lfp, lfp_text, places_of, wanted_of
+from vbnfs.api.arguments import session_number, text, texts
+from vbnfs.api.choosing import QUERY, Files, Lfp, conditions_of, lfp_text, places_of, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
 from vbnfs.api.files import File
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import ShowProgress
-from vbnfs.api.working_sets import bring, cite, compare, verify_files
+from vbnfs.api.working_sets import bring, cite, compare, pin_name, verify_files
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, WantedLfp, kind_of
 from vbnfs.dataset.manifest import Manifest, tables_of
 from vbnfs.dataset.tree_builder import flat_names
@@ -135,7 +137,7 @@ class Version:
         (3, 3)
         """
         with as_os_errors(name):
-            return self._connection.run(_table, self._manifest, name)
+            return self._connection.run(_table, self._manifest, text(name, "a table", "units"))
 
     def find(
         self,
@@ -143,8 +145,8 @@ class Version:
         query: str | None = None,
         *,
         having: Mapping[str, str] | None = None,
-        columns: Sequence[str] | None = None,
-        sort: Sequence[str] = (),
+        columns: str | Sequence[str] | None = None,
+        sort: str | Sequence[str] = (),
         limit: int | None = None,
     ) -> pd.DataFrame:
         """Rows of a table for which `query` holds; `having`: queries on other tables, whose rows belong to these.
@@ -160,12 +162,15 @@ class Version:
         >>> version.find("units", "snr > 1", having=novel, sort=["-snr"])["unit_id"].tolist()
         [11, 10]
         """
+        limit = None if limit is None else index(limit)
         if limit is not None and limit < 0:
             raise ValueError(f"limit is {limit}, and can be 0 or more")
-        with as_os_errors(table):
-            conditions = {name: parse_query(text) for name, text in (having or {}).items()}
-            asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
-            return self._connection.run(_find, self._manifest, table, asked)
+        with as_os_errors(text(table, "a table", "units")):
+            conditions = {name: parse_query(condition) for name, condition in conditions_of(having).items()}
+            rows = None if query is None else parse_query(text(query, "a query", QUERY))
+            order = texts(sort, "a column", "-snr")
+            wanted = None if columns is None else texts(columns, "a column", "snr")
+            return self._connection.run(_find, self._manifest, table, Asked(rows, conditions, order, wanted, limit))
 
     def file(self, path: str | PathLike[str]) -> File:
         """A file by its path, also that in `ecephys_sessions`; by its name alone where only one has that.
@@ -195,7 +200,7 @@ class Version:
         >>> vbnfs.Dataset().latest.session(1044385384)
         <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
         """
-        wanted = int(session_id)
+        wanted = session_number(session_id)
         own = [file for file in self.files if kind_of(file.entry.path).session_id == wanted]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
             raise KeyError(
@@ -259,7 +264,7 @@ class Version:
         >>> dataset.unpin("old")
         """
         chosen = wanted_of(files, self.name, sessions, behavior_only, having, lfp)
-        return bring(self._connection, chosen, self.name, pin=name, note=note, progress=progress)
+        return bring(self._connection, chosen, self.name, pin=pin_name(name), note=note, progress=progress)
 
     def verify(self, files: Files = (), *, fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
         """Hash files of this version that are in the cache (without `files`, all), and compare with the manifest.
@@ -276,7 +281,7 @@ class Version:
         >>> vbnfs.Dataset().latest.verify(["project_metadata"], fetch=True)["outcome"].unique().tolist()
         ['good']
         """
-        paths = places_of(files or "", self.name)
+        paths = places_of(files, self.name) or places_of("", self.name)
         return verify_files(self._connection, paths, is_fetched=fetch, progress=progress)
 
     def diff(self, old: str | None = None, *, tables: bool = True) -> Difference:
@@ -363,7 +368,7 @@ class Session:
         >>> vbnfs.Dataset().session(1044385384).lfp("A").name
         'probe_probeA_lfp.nwb'
         """
-        wanted = probe.removeprefix("probe").upper()
+        wanted = text(probe, "a probe", "probeA").removeprefix("probe").upper()
         for file in self.files:
             if kind_of(file.entry.path).probe == wanted:
                 return file
@@ -389,7 +394,7 @@ class Session:
         >>> dataset.unpin("mine")
         """
         version = self.file.dataset_version
-        return bring(self._connection, self._wanted(lfp), version, pin=name, note=note, progress=progress)
+        return bring(self._connection, self._wanted(lfp), version, pin=pin_name(name), note=note, progress=progress)
 
     def verify(self, *, lfp: Lfp = "no", fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
         """Hash its files, and hold them against the manifest: see `Version.verify`.

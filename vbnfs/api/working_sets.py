@@ -25,6 +25,7 @@ from vbnfs.access.verifying import Finding, Outcome, check, verify
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted
 from vbnfs.access.whole_files import ReadWhole
+from vbnfs.api.arguments import text
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
@@ -56,6 +57,8 @@ def bring(
 
     Raises `CacheError` where there is no room, `PinError`, and `NotVerifiedError` where a file is not good and kept.
     """
+    if note is not None:
+        text(note, "a note", "for the figure")
     with as_os_errors(pin or "prefetch"):
         outcome = brought(connection, wanted, in_version, pin=pin, note=note, progress=progress)
         check(outcome, with_reason=True)
@@ -108,6 +111,11 @@ async def _plan(parts: Parts, wanted: Wanted, in_version: str | None, is_pin: bo
     async with parts.files.judging(where, trusts=True) as work:
         target = await choose(wanted, open_tables(parts), _versions(parts, where.config), work)
         return await plan_of(where, target, is_pin=is_pin)
+
+
+def pin_name(name: str) -> str:
+    """The name of a pin. Raises `TypeError` for what is no text."""
+    return text(name, "the name of a pin", "figure-2")
 
 
 def unpin(connection: Connection, names: Sequence[str]) -> None:

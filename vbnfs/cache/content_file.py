@@ -222,9 +222,9 @@ class ContentFile:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return memoryview(whole)[start : start + len(byte_range)]
 
-    def refresh(self) -> None:
+    def refresh(self, *, waits: bool = False) -> None:
         """See `Records.refresh`. Raises `OSError`."""
-        self._records.refresh()
+        self._records.refresh(waits=waits)
 
     def records(self) -> Iterator[bytes | None]:
         """The checksum of each block; None for those that are not here, or wrong. Read a part at a time."""
@@ -284,15 +284,16 @@ class ContentFile:
     def _checked_afresh(self, index: int) -> bytes | None:
         """A block that is what it should be at the server, where other hosts write, too; else None.
 
-        The kernel reads ahead. So it may have had its pages before another host wrote them.
+        The kernel reads ahead. So it may have had its pages before another host wrote them, or those that it forgets
+        now are on their way, and come as they were then: the second time none of these is left.
         """
-        if not self._is_shared:
-            return None
-        with suppress(BadBlockError, OSError):
-            self.refresh()
-            forget_pages(self._data, index * BLOCK_BYTES, BLOCK_BYTES)
-            record = self._records.of(index)
-            return None if record is None else self._read_and_check(index, record)
+        for waits in (False, True) if self._is_shared else ():
+            with suppress(BadBlockError, OSError):
+                self.refresh(waits=waits)
+                forget_pages(self._data, index * BLOCK_BYTES, BLOCK_BYTES)
+                record = self._records.of(index)
+                if record is not None:
+                    return self._read_and_check(index, record)
         return None
 
     def _read_and_check(self, index: int, record: bytes) -> bytes:

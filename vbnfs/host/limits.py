@@ -1,5 +1,6 @@
 """What the system grants this process, and less where that is wanted: getrlimit(2), setrlimit(2)."""
 
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -53,6 +54,23 @@ def take_little_memory(most_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
     with suppress(OSError), open(_OOM_SCORE, "w") as file:
         file.write(_FIRST_TO_END)
+
+
+def take_little_time(seconds: int) -> None:
+    """Have the kernel end this process once it has taken so much more processor time (RLIMIT_CPU, SIGXCPU).
+
+    The limit can be set anew. Where there is none, nothing happens.
+    """
+    if _HAS_LIMITS:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        until = int(time.process_time()) + 1 + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (until if hard == resource.RLIM_INFINITY else min(until, hard), hard))
+
+
+def open_nothing_more() -> None:
+    """Have this process open no file, socket or pipe from now on (RLIMIT_NOFILE). Those that are open stay so."""
+    if _HAS_LIMITS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
 def _limit(name: str, *, hard: bool) -> int | None:

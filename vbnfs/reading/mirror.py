@@ -90,17 +90,15 @@ class Mirror:
         return content.source if self._has_versions else ObjectVersion(content.source.key, None)
 
     async def get_range(self, content: Content, request: RangeRequest, receive: Receive) -> None:
-        """See `ObjectClient.get_range`. Raises `TransportError` where it brings nothing for too long."""
+        """See `ObjectClient.get_range`. Raises `TransportError` where it brings too little for too long."""
         waiting, failure = Waiting(), None
 
         async def receive_in_time(received: Received) -> None:
             self._sent[content.content_id] = True
-            self.problem, self._rest_seconds = None, _SHORTEST_REST_SECONDS / 2
-            waiting.is_receiving = True  # the receiver's time
             self._patience.heard()
-            await receive(received)
+            with waiting.receiving(len(received)):
+                await receive(received)
             self._patience.heard()
-            waiting.is_receiving = False
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._patience.end, waiting, nursery.cancel_scope)
@@ -111,8 +109,9 @@ class Mirror:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        if waiting.is_over:
-            raise TransportError(f"{request.version}: no byte for {self._patience.seconds:.0f} s")
+        if waiting.ended is not None:
+            raise TransportError(f"{request.version}: {waiting.ended}")
+        self.problem, self._rest_seconds = None, _SHORTEST_REST_SECONDS / 2
 
     async def _is_there(self) -> bool:
         """Whether it takes connections."""

@@ -221,6 +221,10 @@ class SharedFetches:
 
     def _take_over(self, content: Content, indices: list[int]) -> dict[int, bytes]:
         found = self._on_disk(content, indices)
+        lacking = [index for index in indices if index not in found]
+        if lacking and isinstance(self._claims, HostClaims):
+            # Pages that were on their way here, or that this host writes to, may show what was before the claim.
+            found |= self._on_disk(content, lacking, waits=True)
         self.drop(content, list(found))
         return found
 
@@ -232,8 +236,8 @@ class SharedFetches:
             found |= self._on_disk(content, [index for index in indices if index not in found])
         return found
 
-    def _on_disk(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
-        self._cache.refresh(content)
+    def _on_disk(self, content: Content, indices: Sequence[int], *, waits: bool = False) -> dict[int, bytes]:
+        self._cache.refresh(content, waits=waits)
         lacking = set(self._cache.missing(content, indices))
         found: dict[int, bytes] = {}
         for index in indices:

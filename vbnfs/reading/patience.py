@@ -4,25 +4,48 @@ All GETs of a server share its time: a proxy serves one after the other, so a by
 A site cache that lacks what is asked for waits for S3, to which all of a site may be asking through the same line. So
 one that has brought nothing for half of its time is asked whether it is there (`is_there`), and has all of its time
 to answer: this machine may be busy itself. Where it is there, it has more time.
+
+A GET of which bytes have come is to get on by itself: what trickles would keep its readers until their time is over.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
+
+from vbnfs.reading.deadlines import STEP_BYTES
 
 MORE: Final = 3  # times as long may a server bring nothing that answers
 _PART: Final = 2  # after this part of its time it is asked
 
 
 class Waiting:
-    """A GET that waits for its server's bytes, from now on. `is_receiving`: its receiver has some, and takes time."""
+    """A GET that waits for its server's bytes, from now on. `is_receiving`: its receiver has some, and takes time.
+
+    `step_since` is when `STEP_BYTES` of it had come last, at first any; before that, infinite. `ended`: why it was.
+    """
 
     def __init__(self) -> None:
         self.since = trio.current_time()
+        self.step_since = math.inf
         self.is_receiving = False
-        self.is_over = False  # it was ended, since nothing came for too long
+        self.ended: str | None = None
+        self._step_bytes = 0
+
+    @contextmanager
+    def receiving(self, count_bytes: int) -> Iterator[None]:
+        """While entered, its receiver has so many bytes: that time is not the server's."""
+        began = trio.current_time()
+        self.is_receiving = True
+        yield
+        self.is_receiving = False
+        self._step_bytes += count_bytes
+        if self._step_bytes >= STEP_BYTES or math.isinf(self.step_since):
+            self._step_bytes, self.step_since = 0, trio.current_time()
+        else:
+            self.step_since += trio.current_time() - began
 
 
 class Patience:
@@ -40,19 +63,21 @@ class Patience:
         self._heard_at = trio.current_time()
 
     async def end(self, waiting: Waiting, scope: trio.CancelScope) -> None:
-        """Cancel the scope of a GET once its server has brought nothing to any for too long."""
-        while True:
-            silent_since = max(waiting.since, self._heard_at)
+        """Cancel the scope of a GET once its server has brought nothing to any for too long, or it trickles."""
+        most = MORE * self.seconds
+        while waiting.ended is None:
+            silent_since, slow_at = max(waiting.since, self._heard_at), waiting.step_since + most
             now = trio.current_time()
             if waiting.is_receiving:
                 await trio.sleep(self.seconds)
+            elif slow_at <= now:
+                waiting.ended = f"less than {STEP_BYTES:,} bytes in {most:.0f} s"
             elif (due := self._due(silent_since)) > now:
-                await trio.sleep_until(due)
+                await trio.sleep_until(min(due, slow_at))
             elif await self._has_more(silent_since):
                 continue
             elif silent_since >= self._heard_at and not waiting.is_receiving:
-                break
-        waiting.is_over = True
+                waiting.ended = f"no byte for {self.seconds:.0f} s"
         scope.cancel()
 
     def _due(self, silent_since: float) -> float:

@@ -31,11 +31,12 @@ class Prefetcher:
         self._cache = cache
         self._source = source
         self._nursery = nursery
-        self._readers: TTLCache[object, None] = TTLCache(_MOST_READERS, ttl=_LATELY_SECONDS, timer=trio.current_time)
+        # By their ids: a reader has its prefetcher, and the two would be garbage that only a full collection frees.
+        self._readers: TTLCache[int, None] = TTLCache(_MOST_READERS, ttl=_LATELY_SECONDS, timer=trio.current_time)
 
     def readers(self, reader: object) -> int:
         """How many readers have gone on in a row lately, this one included."""
-        self._readers[reader] = None
+        self._readers[id(reader)] = None
         return len(self._readers)
 
     def advise(

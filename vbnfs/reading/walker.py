@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -64,7 +65,7 @@ class Walker:
 
     def go_on(self, walk: int, size_bytes: int, blocks: Iterable[tuple[int, bytes | memoryview]]) -> Step:
         """Have a walk of a file of `size_bytes` go on with more of its blocks. Raises `OSError` if it cannot."""
-        with self._asking:
+        with self._alone():
             try:
                 link = self._link()
                 if walk not in self._begun:
@@ -83,7 +84,7 @@ class Walker:
 
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""
-        with self._asking:
+        with self._alone():
             try:
                 self._link()
             except OSError:  # also where `close` came while it was being started
@@ -92,7 +93,7 @@ class Walker:
 
     def end(self, walk: int) -> None:
         """Forget a walk."""
-        with self._asking:
+        with self._alone():
             if self._life is not None and walk in self._begun:
                 self._begun.discard(walk)
                 try:
@@ -110,6 +111,16 @@ class Walker:
         if self._asking.acquire(blocking=False):  # else the thread that asks sees to the rest
             self._lose()
             self._asking.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """For one thread that asks, which then does what `close` had to leave to it."""
+        try:
+            with self._asking:
+                yield
+        finally:
+            if self._is_closed:
+                self.close()
 
     def _link(self) -> Link:
         if self._life is None and not self._is_closed:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -107,7 +108,10 @@ class _Life:
                 return _in_words(self._process.wait(seconds))
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        return "it does not end"  # it waits for a disk; it is killed as soon as that answers
+        # It waits for a disk, and ends as soon as that answers; until something waits for it then, it is a zombie.
+        with suppress(RuntimeError):  # no thread can be had
+            threading.Thread(target=self._process.wait, name="receiver's end", daemon=True).start()
+        return "it does not end"
 
     def _close(self) -> None:
         self.link.end()

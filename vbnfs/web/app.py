@@ -57,6 +57,7 @@ class Page:
             Route("/jobs", in_a_thread(self.jobs)),
             Route("/jobs", in_a_thread(self.begin), methods=["POST"]),
             Route("/jobs/{number}/end", in_a_thread(self.end), methods=["POST"]),
+            Route("/jobs/{number}/again", in_a_thread(self.again), methods=["POST"]),
             Route("/static/{name:path}", in_a_thread(_static)),
         ]
 
@@ -172,10 +173,12 @@ class Page:
 
     def end(self, request: Request) -> Response:
         """Have a job end."""
-        number = request.path_params["number"]
-        if _JOB.fullmatch(number) is None:
-            raise HTTPException(404, "There is no such job.")
-        self._house.jobs.end(int(number))
+        self._house.jobs.end(_job_of(request))
+        return self.jobs(request)
+
+    def again(self, request: Request) -> Response:
+        """Begin a job anew that has failed, or was ended."""
+        self._house.jobs.again(_job_of(request))
         return self.jobs(request)
 
     async def reading(self, request: Request, error: Exception) -> Response:
@@ -212,6 +215,14 @@ def make_app(house: House, pages: Pages) -> Starlette:
             Exception: page.defect,
         },
     )
+
+
+def _job_of(request: Request) -> int:
+    """The number of the job that an address is of."""
+    number = request.path_params["number"]
+    if _JOB.fullmatch(number) is None:
+        raise HTTPException(404, "There is no such job.")
+    return int(number)
 
 
 def _static(request: Request) -> Response:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,10 +19,13 @@ from vbnfs.web.file_page import FileFacts, entry_at, facts_of, of_dataset, place
 from vbnfs.web.files_page import folder_at, of_session
 from vbnfs.web.house import House
 from vbnfs.web.jobs_view import STATE_CHANGED, show_jobs
-from vbnfs.web.quick_looks import TITLES, UNIT, WAVEFORM, QuickLook, asked_of, look_into, offered
+from vbnfs.web.quick_looks import TITLES, UNIT, WAVEFORM, QuickLook, asked_of, offered
 from vbnfs.web.rendering import Pages
-from vbnfs.web.structure_page import Structures, picture_of, rows_of
+from vbnfs.web.structure_page import Structures, picture_of, rows_of, shortened
 from vbnfs.web.views import form_of, in_a_thread, number_of
+
+_MOST_NAMES: Final = 100  # that lead to an object: deeper ones are not read
+_MOST_LETTERS: Final = 2000  # of a message, which has names of the file
 
 
 class FileViews:
@@ -82,7 +85,9 @@ class FileViews:
     def structure(self, request: Request) -> Response:
         """What an HDF5 file has below an object of it."""
         manifest, entry = self._entry(request)
-        inner = [part for part in request.query_params.get("object", "").split("/") if part]
+        inner = [part for part in request.query_params.get("object", "").split("/") if part not in {"", "."}]
+        if len(inner) > _MOST_NAMES:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"No object is more than {_MOST_NAMES} names deep.")
         place = place_of(manifest, entry)
         values: dict[str, Any] = {
             "version": manifest.dataset_version.text,
@@ -92,7 +97,8 @@ class FileViews:
         try:
             look = self._house.connection.run(self._structures.look, entry, place, inner)
         except (Hdf5Error, StorageError) as error:
-            return self._pages.answer(request, "structure.html", **values, problem=with_remedy(error), look=None)
+            problem = shortened(with_remedy(error), _MOST_LETTERS)
+            return self._pages.answer(request, "structure.html", **values, problem=problem, look=None)
         parts: dict[str, Any] = {
             "look": look,
             "rows": rows_of(look.file),
@@ -114,7 +120,7 @@ class FileViews:
         version, problem = manifest.dataset_version.text, ""
         look: QuickLook | None = None
         try:
-            look = look_into(File(self._house.connection, entry, version), asked)
+            look = self._house.looking.look(File(self._house.connection, entry, version), asked)
         except VbnfsError as error:
             problem = with_remedy(error)
         except (OSError, ImportError) as error:

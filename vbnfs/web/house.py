@@ -4,6 +4,7 @@ Views are functions that run in threads of the server, and reach the event loop 
 API has. Values that never change are kept; what the cache has of them is looked up for each answer.
 """
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from vbnfs.access.freeing import free
 from vbnfs.access.here import Here
 from vbnfs.access.mount_figures import ask_figures
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.opening import scope_of
 from vbnfs.access.running_mounts import shows_dataset_of
 from vbnfs.access.verified import VerifiedSessions
 from vbnfs.access.verifying import check
@@ -39,14 +41,17 @@ from vbnfs.host.places import folder_at
 from vbnfs.web.copied import Lines
 from vbnfs.web.examining import Examine, Examining
 from vbnfs.web.files_page import places_in
-from vbnfs.web.jobs import Jobs, Report
+from vbnfs.web.jobs import Jobs, Report, Work
+from vbnfs.web.looking import Looking
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
+from vbnfs.web.orders import Kind, Order
 from vbnfs.web.page_tables import PageTables
 from vbnfs.web.picked import AREAS, NO_LFP, Picked, files_of
 from vbnfs.web.readings import Patience, Readings, usual_patience
 from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.renewing import Renewing
 from vbnfs.web.sessions_page import Asked, ids_of
+from vbnfs.web.unfinished import FORMAT, Unfinished
 from vbnfs.web.versions_page import KnownKinds
 
 _ANSWER_SECONDS: Final = 1.0
@@ -74,8 +79,11 @@ class House:
         self.lines: Final = lines or Lines()
         self.connection: Final = Connection(config, messages=nullcontext)  # options are as in the command
         self.dataset: Final = Dataset.on(self.connection)
-        self.jobs: Final = Jobs()
+        unfinished = Unfinished(folder_at(config.cache_dir) / FORMAT / scope_of(config))
+        self.jobs: Final = Jobs(self._work_of, unfinished)
+        threading.Thread(target=self.jobs.recall, name="recall", daemon=True).start()  # its disk may hang
         self.looks: Final = Looks(ask_figures)
+        self.looking: Final = Looking()
         self.kinds: Final = KnownKinds()
         self.verified: Final = VerifiedSessions()
         self.examining: Final = Examining(examine)
@@ -131,31 +139,33 @@ class House:
 
     def fetch(self, picked: Picked, places: Sequence[str]) -> int:
         """Begin to fetch files, and to pin them if a pin is named; the number of the job."""
-        wanted = Wanted(tuple(places), lfp=picked.wanted_lfp, dataset_version=picked.version).check()
-
-        def work(report: Report) -> str:
-            found = bring(self.connection, wanted, picked.version, pin=picked.pin, progress=report)
-            return f"{files(len(found))} here, and checked" + (
-                f"; held by the pin {picked.pin}" if picked.pin else ""
-            )
-
-        what = f"Pin {picked.pin}: " if picked.pin else "Fetch "
-        return self.jobs.start(f"{what}{_name_of(places)}", work)
+        Wanted(tuple(places), lfp=picked.wanted_lfp, dataset_version=picked.version).check()
+        return self.jobs.start(Order(Kind.FETCH, tuple(places), picked.version, picked.pin, picked.wanted_lfp))
 
     def verify(self, place: str) -> int:
         """Begin to hold what is here of a file against its hash; the number of the job."""
-
-        def work(report: Report) -> str:
-            check(verified(self.connection, [place], is_fetched=False, progress=report), with_reason=True)
-            return "its hash is the manifest's"
-
-        return self.jobs.start(f"Verify {place}", work)
+        return self.jobs.start(Order(Kind.VERIFY, (place,)))
 
     def evict(self, place: str) -> int:
         """Begin to delete a file from the cache, unless a pin holds it; the number of the job."""
-        return self.jobs.start(f"Delete {place} from the cache", lambda report: self._evicted(place))
+        return self.jobs.start(Order(Kind.EVICT, (place,)))
 
-    def _evicted(self, place: str) -> str:
+    def _work_of(self, order: Order) -> Work:
+        return partial(
+            {Kind.FETCH: self._fetched, Kind.VERIFY: self._verified, Kind.EVICT: self._evicted}[order.kind], order
+        )
+
+    def _fetched(self, order: Order, report: Report) -> str:
+        wanted = Wanted(tuple(order.places), lfp=order.lfp, dataset_version=order.version).check()
+        found = bring(self.connection, wanted, order.version, pin=order.pin, progress=report)
+        return f"{files(len(found))} here, and checked" + (f"; held by the pin {order.pin}" if order.pin else "")
+
+    def _verified(self, order: Order, report: Report) -> str:
+        check(verified(self.connection, order.places, is_fetched=False, progress=report), with_reason=True)
+        return "its hash is the manifest's"
+
+    def _evicted(self, order: Order, report: Report) -> str:
+        place = order.places[0]
         if pins := free(self.versions, [place], (), is_trial=True).torn:
             raise PinError(f"{place}: the pin {pins[0]} holds it; 'vbnfs unpin {pins[0]}' lets go of it")
         freed = free(self.versions, [place], (), is_trial=False)
@@ -199,12 +209,9 @@ class House:
 
     def close(self) -> None:
         """End all jobs, and close what is open."""
+        self.looking.close()
         self.jobs.close(_LAST_SECONDS)
         self.connection.close()
-
-
-def _name_of(places: Sequence[str]) -> str:
-    return places[0].rpartition("/")[2] if len(places) == 1 else files(len(places))
 
 
 async def _forget_deleted(parts: Parts) -> None:

@@ -16,9 +16,11 @@ STATE_CHANGED: Final = {
 
 def show_jobs(jobs: Jobs, pages: Pages, request: Request) -> Response:
     """The jobs. What asks says since when its page is as it is (`since`); what begins something need not."""
-    now = jobs.all()
+    is_recalling, now = jobs.is_recalling, jobs.all()  # in this order: then all of them are there
     is_changed = request.method == "POST" or jobs.have_changed_since(_seconds(request.query_params.get("since")))
-    return pages.part(request, "jobs.html", STATE_CHANGED if is_changed else None, jobs=now)
+    return pages.part(
+        request, "jobs.html", STATE_CHANGED if is_changed else None, jobs=now, is_recalling=is_recalling
+    )
 
 
 def _seconds(text: str | None) -> float:

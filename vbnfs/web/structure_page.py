@@ -1,34 +1,45 @@
 """What is in an HDF5 file, and where: its outline as rows, its map as shapes of a picture.
 
 Only the blocks are fetched that have the structure. The structure of a file never changes: that of the last files is
-kept; what is cached of them is looked up each time.
+kept; what is cached of them is looked up each time. However large a file's structure is, what is read of it, and the
+page, are bounded.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from heapq import nsmallest
+from itertools import groupby, islice
 from typing import Final
 
 import trio
 
+from vbnfs.access.dataset import Dataset
 from vbnfs.access.hdf5_objects import open_content
 from vbnfs.access.structures import Found, find_in_content
 from vbnfs.api.connection import Parts
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.dataset.manifest import DataFile
-from vbnfs.hdf5.branches import Wanted
+from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.file_map import Cell, FileMap
 from vbnfs.hdf5.found_file import Hdf5File
 from vbnfs.hdf5.map_colours import colours_of
 from vbnfs.hdf5.outline import Item, Outline
 from vbnfs.hdf5.outline_words import how_text, typed_text, value_text
-from vbnfs.hdf5.structure import ExternalLink, Group, SoftLink
+from vbnfs.hdf5.structure import ExternalLink, Group, Object, SoftLink
+from vbnfs.objects import Content
 
 _DEPTH: Final = 2  # levels that are shown below an object
 _MOST: Final = 200  # names of a group
+_MOST_IN_ALL: Final = 1000
+_MOST_ATTRIBUTES: Final = 50  # of an object
+_MOST_LETTERS: Final = 200  # of a name, a type, a value
+_MOST_LETTERS_OF_VALUES: Final = 200_000  # of all attributes of a page
+_MOST_PATH: Final = 1000  # letters that an address can have
 _MOST_KEPT: Final = 3  # files
+# A session has some hundreds of objects. What has more than this is for `vbnfs tree`.
+_BOUNDS: Final = Bounds(fetched_bytes=32 << 20, index_bytes=16 << 20, objects=20_000)
 _PER_ROW: Final = 80  # cells of the map
 _MOST_ROWS: Final = 24
 CELL_WIDTH: Final = 10
@@ -49,7 +60,7 @@ class Structures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[str, Found] = {}  # by content, the last one used last
+        self._kept: dict[tuple[str, tuple[str, ...]], Found] = {}  # by content and path, the last one used last
 
     async def look(self, parts: Parts, entry: DataFile, name: str, inner: Sequence[str]) -> Look:
         """A file, and what it has below an object. Raises `Hdf5Error` and `StorageError`."""
@@ -58,30 +69,36 @@ class Structures:
         before = await trio.to_thread.run_sync(dataset.cache.recorded, content)
 
         async def find(wanted: Wanted) -> Found:
-            found = self._used(content.content_id)
-            if found is None:
-                found = await find_in_content(dataset, content, replace(wanted, path=()))
-                if found.structure.is_complete:
-                    self._keep(content.content_id, found)
-                elif wanted.path:
-                    found = await find_in_content(dataset, content, wanted)
-            return found
+            whole = await self._found(dataset, content, replace(wanted, path=()))
+            is_enough = whole.structure.is_complete or not wanted.path
+            return whole if is_enough else await self._found(dataset, content, wanted)
 
         file = await open_content(dataset, content, name, inner, Wanted(places=True, values=True), find)
         came = file.structure.blocks & ((file.coverage.blocks or frozenset()) - before)
         sizes = (min(BLOCK_BYTES, content.size_bytes - number * BLOCK_BYTES) for number in came)
         return Look(file, sum(sizes))
 
-    def _used(self, content_id: str) -> Found | None:
+    async def _found(self, dataset: Dataset, content: Content, wanted: Wanted) -> Found:
+        """What was found before; or is now, and is kept unless a slow machine or server is why it is not all."""
+        key, began = (content.content_id, wanted.path), trio.current_time()
+        found = self._used(key)
+        if found is None:
+            found = await find_in_content(dataset, content, wanted, _BOUNDS)
+            is_late = trio.current_time() - began > _BOUNDS.seconds
+            if found.structure.is_complete or (found.failure is None and not is_late):
+                self._keep(key, found)
+        return found
+
+    def _used(self, key: tuple[str, tuple[str, ...]]) -> Found | None:
         with self._lock:
-            found = self._kept.pop(content_id, None)
+            found = self._kept.pop(key, None)
             if found is not None:
-                self._kept[content_id] = found
+                self._kept[key] = found
             return found
 
-    def _keep(self, content_id: str, found: Found) -> None:
+    def _keep(self, key: tuple[str, tuple[str, ...]], found: Found) -> None:
         with self._lock:
-            self._kept[content_id] = found
+            self._kept[key] = found
             while len(self._kept) > _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
 
@@ -104,26 +121,61 @@ class Row:
     size_bytes: int | None = 0
     cached_bytes: int = 0
     attributes: Sequence[tuple[str, str]] = ()
+    all_attributes: int = 0
     target: str = ""
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether its name leads to what is in it."""
+        return self.is_group and not self.is_open and len(self.path) <= _MOST_PATH
 
 
 def rows_of(file: Hdf5File) -> list[Row]:
     """The outline of a file, two levels below the object that was asked for."""
-    outline = Outline(file)
-    return [_row(outline, item) for item in outline.items(depth=_DEPTH, most=_MOST)]
+    outline, room = Outline(file), _Room(_MOST_LETTERS_OF_VALUES)
+    items = list(islice(outline.items(depth=_DEPTH, most=_MOST), _MOST_IN_ALL + 1))
+    rows = [_row(outline, item, room) for item in items[:_MOST_IN_ALL]]
+    if len(items) > len(rows):
+        rows.append(Row("", "", 1, target="more names than a page has room for; a group's own page has its names"))
+    return rows
 
 
-def _row(outline: Outline, item: Item) -> Row:
-    named = partial(Row, item.path, item.name, len(item.lasts))
+@dataclass(slots=True)
+class _Room:
+    """How many letters of attributes a page has room for still."""
+
+    letters: int
+
+
+def shortened(text: str, most: int = _MOST_LETTERS) -> str:
+    """A text, or its beginning and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} letters)"
+
+
+def _attributes(outline: Outline, found: Object, room: _Room) -> list[tuple[str, str]]:
+    """The first attributes by name, each with its value, as far as there is room; then how many more there are."""
+    shown = list[tuple[str, str]]()
+    for name in nsmallest(_MOST_ATTRIBUTES, found.values):
+        if room.letters <= 0:
+            break
+        shown.append((shortened(name), shortened(value_text(outline, found.values[name]))))
+        room.letters -= sum(map(len, shown[-1]))
+    if more := len(found.values) - len(shown):
+        shown.append((f"{more:,} more", "'vbnfs tree' shows all of an object"))
+    return shown
+
+
+def _row(outline: Outline, item: Item, room: _Room) -> Row:
+    named = partial(Row, item.path, shortened(item.name), len(item.lasts))
     match item:
         case Item(more=more) if more:
             return named(target=f"{more:,} more names")
         case Item(link=SoftLink(path)):
-            return named(target=f"leads to {path}")
+            return named(target=f"leads to {shortened(path)}")
         case Item(link=ExternalLink(other, path)):
-            return named(target=f"leads to {path} in the file {other}")
+            return named(target=f"leads to {shortened(path)} in the file {shortened(other)}")
         case Item(same_as=str(path)):
-            return named(target=f"the same object as {path}")
+            return named(target=f"the same object as {shortened(path)}")
         case Item(found=None):
             return named(target="not read")
     found = item.found
@@ -133,11 +185,12 @@ def _row(outline: Outline, item: Item) -> Row:
         is_group=isinstance(found, Group),
         is_open=len(item.lasts) < _DEPTH,
         shape=shape,
-        dtype=dtype,
+        dtype=shortened(dtype),
         how=how_text(found),
         size_bytes=item.stored.size_bytes if item.stored.is_whole else None,
         cached_bytes=item.stored.cached_bytes,
-        attributes=[(name, value_text(outline, one)) for name, one in sorted(found.values.items())],
+        attributes=_attributes(outline, found, room),
+        all_attributes=len(found.values),
     )
 
 
@@ -182,7 +235,7 @@ def picture_of(file: Hdf5File) -> Picture:
     rows = [cells[first : first + _PER_ROW] for first in range(0, len(cells), _PER_ROW)]
     boxes = [box for number, row in enumerate(rows) for box in _boxes(row, number * CELL_HEIGHT, colours)]
     named = zip(drawn.parts, colours, strict=True)
-    parts = [MapPart(part.name, colour, part.size_bytes, part.cached_bytes) for part, colour in named]
+    parts = [MapPart(shortened(part.name), colour, part.size_bytes, part.cached_bytes) for part, colour in named]
     width, height = _PER_ROW * CELL_WIDTH, len(rows) * CELL_HEIGHT
     return Picture(width, height, cell_bytes, boxes, [part for part in parts if part.size_bytes])
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,16 @@ def test_a_slow_one_is_asked_once(mounts: Mounts, server: FakeS3Server) -> None:
         assert reading.result() == PLAIN[several[1]]
     metrics = mount.status()["metrics"]
     assert (server.count("get_range"), metrics["hedged_requests"], metrics["failed_answers"]) == (0, 0, 0)
+
+
+def test_one_that_trickles(mounts: Mounts, server: FakeS3Server) -> None:
+    """What brings some bytes a second fails no read: S3 is asked while there is time."""
+    with FakeS3Server(server.store) as trickling:
+        trickling.behaviours.append(for_kind("get_range", lambda _, honest: replace(honest, bytes_per_second=20.0)))
+        mount = mounts(server.endpoint_url, "--site-cache", trickling.endpoint_url, "--io-timeout", "12")
+        assert (mount.path / FIRST).read_bytes() == PLAIN[FIRST]
+    assert mount.status()["metrics"]["failed_answers"] == 0
+    assert server.count("get_range") > 0
 
 
 def test_killed_in_the_middle(start: Start, mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
