@@ -132,7 +132,9 @@ def waiting(report: Report) -> str:
         report(Progress(files=1))
 
 
-@pytest.mark.parametrize("order", [ORDER, Order(Kind.FETCH, ("a", "b"), "0.4.0", "p", "yes"), Order(Kind.EVICT, ("a",))])
+@pytest.mark.parametrize(
+    "order", [ORDER, Order(Kind.FETCH, ("a", "b"), "0.4.0", "p", "yes"), Order(Kind.EVICT, ("a",))]
+)
 def test_a_job_that_ended_with_its_page(tmp_path: Path, order: Order) -> None:
     """The next page knows of it, and begins it if it is asked to; the one after that knows of it no more."""
     folder = folder_at(tmp_path / "cache") / "jobs"
@@ -152,8 +154,9 @@ def test_a_job_that_ended_with_its_page(tmp_path: Path, order: Order) -> None:
     until(lambda: done == [order])
     until(lambda: os.listdir(tmp_path / "cache" / "jobs") == [])
     third = Jobs(lambda order: waiting, Unfinished(folder))
+    assert third.is_recalling  # until then a page asks again
     third.recall()
-    assert third.all() == []
+    assert (third.all(), third.is_recalling) == ([], False)
 
 
 def test_a_job_that_is_ended_by_its_user(tmp_path: Path) -> None:
