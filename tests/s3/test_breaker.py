@@ -92,6 +92,24 @@ async def test_a_network_that_goes_and_comes(inner: MemoryClient, autojump_clock
     assert [line["event"].partition(":")[0] for line in logs] == ["offline", "online again"]
 
 
+async def test_work_that_waits_for_a_server(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """An outage of seconds refuses nothing while such work goes on; after its end it is offline as ever."""
+    async with watched(inner) as client:
+        inner.fail_when(lambda request: REFUSED)
+        with client.patient():
+            for _ in range(10):
+                with pytest.raises(TransportError):
+                    await fetch(client)
+                await trio.sleep(1)
+            assert not client.is_offline
+        await trio.sleep(1)
+        assert client.is_offline
+        inner.heal()
+        await trio.sleep(1)
+        with client.patient():
+            assert await fetch(client) == DATA
+
+
 async def test_what_is_under_way_ends(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """Requests that hang when the network goes do not wait for their own end of patience."""
     async with watched(inner) as client:

@@ -288,7 +288,7 @@ def costs_of(visit: Visit, server: FakeS3Server, gates: Sequence[Gate]) -> "list
 
 @dataclass(frozen=True)
 class Cost:
-    """What an answer took: milliseconds of the process, requests to S3, the longest step of the event loop."""
+    """What an answer took: milliseconds of the processes, requests to S3, the longest step of the event loop."""
 
     milliseconds: float
     body: bytes
@@ -318,11 +318,11 @@ class Cost:
 
 
 def answer(visit: Visit, gate: Gate) -> tuple[float, bytes]:
-    """Milliseconds of this process's processor time for an answer, and the answer."""
-    began = time.process_time()
+    """Milliseconds of processor time for an answer, and the answer."""
+    began = processor_seconds()
     found = visit.browser.post(gate.path, data=dict(gate.form)) if gate.form else visit.browser.get(gate.path)
     assert found.status_code == 200, found.text
-    return 1000 * (time.process_time() - began), found.content
+    return 1000 * (processor_seconds() - began), found.content
 
 
 def test_the_release_is_as_large_as_the_real_one(visit: Visit) -> None:
@@ -331,3 +331,11 @@ def test_the_release_is_as_large_as_the_real_one(visit: Visit) -> None:
     assert len(manifest.files) == len(real_files()) == 4_298
     sizes = [visit.house.versions.size_bytes(file) or 0 for file in manifest.files if file.is_table]
     assert 155_000_000 < sum(sizes) < 165_000_000
+
+
+def processor_seconds() -> float:
+    """What this process has taken, and the one that makes quick looks (proc(5), `schedstat`)."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = [one for task in tasks for one in (task / "children").read_text().split()]
+    spent = [Path(f"/proc/{child}/schedstat").read_text().split()[0] for child in children]
+    return time.process_time() + sum(map(int, spent)) / 1e9

@@ -110,6 +110,18 @@ def test_the_page_says_how_much_came(visitor: Visit, looked_at: FakeS3Server) ->
     until(lambda: visitor.house.looking.look(file, AskedLook("waveform")).fetched_bytes == 0)
 
 
+def test_looks_that_take_all_places(visitor: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that finds no place for long says so, and holds up no other view; later there is one."""
+    monkeypatch.setattr("vbnfs.web.looking._WAIT_SECONDS", 0.01)
+    places = visitor.house.looking._places
+    while places.acquire(blocking=False):
+        pass
+    assert "other quick looks are being made" in look(visitor, SESSION, look="running")
+    places.release()
+    assert "20,000 samples" in look(visitor, SESSION, look="running")
+    assert "20,000 samples" in look(visitor, SESSION, look="running")
+
+
 def test_running(visitor: Visit) -> None:
     """The speed over the session, with words and a table for those who do not see it."""
     text = look(visitor, SESSION, look="running")

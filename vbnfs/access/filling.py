@@ -39,7 +39,8 @@ Wait = Callable[[Content], Awaitable[None]]
 class Progress:
     """How far it is: of so many `files` and `count_bytes` that were missing, and which mount does it, if one does.
 
-    More than `count_bytes` come where something has to be fetched again.
+    More than `count_bytes` come where something has to be fetched again. `failed_files` did not come or are not kept;
+    `problem` is why the last of them is not.
 
     >>> progress = vbnfs.Progress(files=2, count_bytes=100)
     >>> progress.add(40)
@@ -51,12 +52,19 @@ class Progress:
     count_bytes: int = 0
     done_files: int = 0
     done_bytes: int = 0
+    failed_files: int = 0
+    problem: str = ""
     by: MountEntry | None = None
     began: float = field(default_factory=time.monotonic)
 
     def add(self, count_bytes: int) -> None:
         """So many bytes have come."""
         self.done_bytes += count_bytes
+
+    def note_failure(self, reason: str) -> None:
+        """A file has failed."""
+        self.failed_files += 1
+        self.problem = reason
 
     def fill(self) -> Fill:
         """How far it is now."""

@@ -3,6 +3,7 @@
 Figures of files leave out what the disk takes of them besides, such as their checksums.
 """
 
+import os
 import shlex
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class Room:
     reserve_bytes: int
     held_bytes: int = 0
     is_pinned: bool = False
+    is_read_only: bool = False
 
     @classmethod
     def of(cls, where: Place, wanted: Set[str] = frozenset()) -> "Room":
@@ -107,7 +109,10 @@ class Room:
         pinned = pinned_sizes(directory)
         held_bytes = sum(size for one, size in (fetched | pinned).items() if one not in wanted)
         limit_bytes, is_pinned = limit_of(where.config), wanted <= pinned.keys()
-        return cls(where, limit_bytes, usage_bytes, space.free_bytes, reserve_bytes, held_bytes, is_pinned)
+        is_read_only = space.is_read_only or not os.access(where.config.cache_dir, os.W_OK)
+        return cls(
+            where, limit_bytes, usage_bytes, space.free_bytes, reserve_bytes, held_bytes, is_pinned, is_read_only
+        )
 
     @property
     def left_bytes(self) -> int:
@@ -126,13 +131,19 @@ class Room:
     def why_not(self, need: Need, purpose: Purpose, *, is_pin: bool = False) -> str | None:
         """Why not all of it can be kept, and the remedy; None if it can. `is_pin`: it is to be pinned."""
         is_more = need.missing_bytes or (is_pin and not self.is_pinned)  # than what is there and held
+        where = self.where.config.cache_dir
+        if is_more and self.is_read_only:
+            return (
+                f"{size(need.missing_bytes)} are to be {purpose.brought}, but {where} cannot be written: allow"
+                " writing there, or choose another --cache-dir"
+            )
         if is_more and need.whole_bytes > self.left_bytes:
             wanted_bytes = need.whole_bytes + need.besides_bytes + self.held_bytes
             remedy = self.where.remedy_for_size.format(_rounded_up(wanted_bytes))
             held = f", of which {size(self.held_bytes)} are pinned or being fetched" if self.held_bytes else ""
             return (
                 f"{size(need.whole_bytes)} of files are to be {purpose.done}, but the cache in"
-                f" {self.where.config.cache_dir} may take {size(self.limit_bytes)}{held}: {remedy}, or"
+                f" {where} may take {size(self.limit_bytes)}{held}: {remedy}, or"
                 f" {purpose.otherwise}"
             )
         free_bytes = max(0, self.free_bytes - self.reserve_bytes)
@@ -140,7 +151,7 @@ class Room:
             beside = f" besides the reserve of {size(self.reserve_bytes)}" if self.reserve_bytes else ""
             return (
                 f"{size(need.missing_bytes)} are to be {purpose.brought}, but the disk of"
-                f" {self.where.config.cache_dir} has {size(free_bytes)} free{beside}: free some, choose another"
+                f" {where} has {size(free_bytes)} free{beside}: free some, choose another"
                 f" --cache-dir, or {purpose.otherwise}"
             )
         return None

@@ -13,7 +13,7 @@ incomplete, each block is checked as it comes, where its digest is known.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -27,10 +27,13 @@ from vbnfs.access.tree_files import NO_HASH_TEXT, Asked, Place, why_unverifiable
 from vbnfs.amounts import size
 from vbnfs.blocks import Portion
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.cache_disk import why_no_block, why_no_room
+from vbnfs.cache.reserve import Reserve, space_of
 from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cache.whole_file import Seal
 from vbnfs.dataset.tree import DataNode, Node
-from vbnfs.errors import ChangedError, NotVerifiedError, StorageError, with_remedy
+from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, with_remedy
+from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
@@ -46,6 +49,7 @@ NO_HASH: Final = "no hash"  # of a file of the dataset
 NO_FILE: Final = "no file"  # of the dataset
 ABSENT: Final = "absent"  # a file of which it is known that it was in the dataset; no version has it
 
+_FAILURES: Final = frozenset({FAILED, NOT_KEPT, MISMATCH, INCOMPLETE})
 CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
 
 
@@ -207,6 +211,8 @@ class Work:
                 for path, node in files:
                     found[node.inode] = await self._finding(path, node, wait=wait)
                     progress.done_files += 1
+                    if found[node.inode].outcome in _FAILURES:
+                        progress.note_failure(found[node.inode].detail)
                     show(found[node.inode])
             showing.cancel_scope.cancel()
         return found
@@ -291,8 +297,15 @@ class Work:
         return NOT_KEPT, content.size_bytes, self._why_not_kept("it came")
 
     def _why_not_kept(self, what: str = "its hash is right") -> str:
-        if self._cache.failure is not None:
-            return f"{what}, but the disk did not take it: {self._cache.failure.strerror}"
+        failure, config = self._cache.failure, self._where.config
+        with suppress(OSError, CacheError):
+            directory = folder_at(config.cache_dir)
+            space, reserve = space_of(directory), Reserve(directory, config.cache_reserve_bytes)
+            reason = why_no_room(directory, reserve, space, failure or why_no_block(space))
+            if reason is not None:
+                return f"{what}, but {reason}"
+        if failure is not None:
+            return f"{what}, but the disk did not take it: {failure.strerror}"
         limit = size(limit_of(self._where.config))
         return f"{what}, but it has been evicted since: the cache may take {limit}"
 

@@ -101,9 +101,8 @@ async def _bring(
 
 
 def plan(connection: Connection, wanted: Wanted, in_version: str | None, *, is_pin: bool = False) -> Plan:
-    """What fetching would do: bytes, time, room. Raises what finding the files raises."""
-    with as_os_errors("prefetch"):
-        return connection.run(_plan, wanted.check(), in_version, is_pin)
+    """What fetching would do: bytes, time, room. Raises what finding the files raises, a `VbnfsError`."""
+    return connection.run(_plan, wanted.check(), in_version, is_pin)
 
 
 async def _plan(parts: Parts, wanted: Wanted, in_version: str | None, is_pin: bool) -> Plan:

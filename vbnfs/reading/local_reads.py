@@ -7,10 +7,10 @@ What reads say about the next ones is for the event loop's advisor. So reads are
 pages would do it, and handed on when a run of them comes to another block.
 """
 
-import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
@@ -29,30 +29,33 @@ _ASK_AGAIN_SECONDS: Final = 1.0  # whether the cache has the content still, and 
 class AnsweredReads:
     """Reads that the advisor does not know of yet, put together where they are on one page or the next.
 
-    Thread-safe.
+    Thread-safe, and for signal handlers, which may come within a read: there is no lock. Each step is one operation
+    of a deque. Where two threads meet, a run is in two pieces.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._runs: deque[tuple[int, int]] = deque(maxlen=_MOST_RUNS)
 
     def add(self, start: int, stop: int) -> bool:
         """One more read; whether a run of them has come to another block, so that what lies ahead may be wanted."""
-        with self._lock:
-            if self._runs:
-                first, last = self._runs[-1]
-                if first <= start <= last + _PAGE_BYTES:
-                    self._runs[-1] = first, max(stop, last)
-                    return stop > last and (stop - 1) // BLOCK_BYTES != (last - 1) // BLOCK_BYTES
+        try:
+            first, last = self._runs.pop()
+        except IndexError:
             self._runs.append((start, stop))
             return False
+        if first <= start <= last + _PAGE_BYTES:
+            self._runs.append((first, max(stop, last)))
+            return stop > last and (stop - 1) // BLOCK_BYTES != (last - 1) // BLOCK_BYTES
+        self._runs.extend(((first, last), (start, stop)))
+        return False
 
     def take(self) -> list[ByteRange]:
         """All of them, in order; none is left."""
-        with self._lock:
-            runs = list(self._runs)
-            self._runs.clear()
-        return [ByteRange(start, stop) for start, stop in runs]
+        runs = list[ByteRange]()
+        with suppress(IndexError):
+            while len(runs) < _MOST_RUNS:
+                runs.append(ByteRange(*self._runs.popleft()))
+        return runs
 
 
 class LocalReader:

@@ -9,8 +9,8 @@ it says, everything resumes.
 With `is_forbidden` (--offline) it is offline from beginning to end, and nothing is sent.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import structlog
@@ -63,6 +63,7 @@ class BreakerClient:
         self._heard_at: float | None = None
         self._suspected = trio.Event()
         self._under_way: set[trio.CancelScope] = set()
+        self._patient = 0  # works that wait for a server
         self._back = trio.lowlevel.ParkingLot()
 
     # Requests
@@ -140,6 +141,18 @@ class BreakerClient:
 
     # Being offline
 
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """While entered, a server that goes is waited for: requests are asked again as long as their own time allows.
+
+        It does not become offline meanwhile. For work that takes hours, and is to outlive an outage of seconds.
+        """
+        self._patient += 1
+        try:
+            yield
+        finally:
+            self._patient -= 1
+
     def suspect(self) -> None:
         """Something is wrong: have `watch` send probes."""
         self._suspected.set()
@@ -192,7 +205,7 @@ class BreakerClient:
             probes += 1
             if self._heard_at is not None and self._heard_at > began:
                 began, probes = trio.current_time(), 0
-            elif probes >= _FEWEST_PROBES and trio.current_time() - began >= _GRACE_SECONDS:
+            elif probes >= _FEWEST_PROBES and trio.current_time() - began >= _GRACE_SECONDS and not self._patient:
                 self._go_offline(self._reason)
             if self.is_offline:
                 await self._wait_for_an_answer()

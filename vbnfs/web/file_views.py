@@ -123,8 +123,6 @@ class FileViews:
             look = self._house.looking.look(File(self._house.connection, entry, version), asked)
         except VbnfsError as error:
             problem = with_remedy(error)
-        except (OSError, ImportError) as error:
-            problem = str(error)
         return self._pages.answer(
             request,
             "look.html",

@@ -30,7 +30,10 @@ Work = Callable[[Report], str]  # what it came to, in words
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it is now. `outcome` is what it came to, or why it failed; None while it runs."""
+    """A job as it is now. `outcome` is what it came to, or why it failed; None while it runs.
+
+    `problem` is why the last of its `failed_files` failed; it goes on with the others.
+    """
 
     number: int
     title: str
@@ -38,6 +41,8 @@ class Job:
     files: int = 0
     done_bytes: int = 0
     count_bytes: int = 0
+    failed_files: int = 0
+    problem: str = ""
     outcome: str | None = None
     is_failed: bool = False
     may_be_again: bool = False
@@ -163,6 +168,8 @@ class Jobs:
                     files=progress.files,
                     done_bytes=progress.done_bytes,
                     count_bytes=progress.count_bytes,
+                    failed_files=progress.failed_files,
+                    problem=progress.problem,
                     seconds=now - began,
                 )
 

@@ -18,12 +18,15 @@ from typing import IO, Any, Final, Protocol
 from vbnfs.amounts import size
 from vbnfs.api.connection import Parts
 from vbnfs.api.files import File
+from vbnfs.api.reading import Reading
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import Hdf5Error
+from vbnfs.objects import Content
 from vbnfs.web.figures import Figure, Series
 from vbnfs.web.quick_looks import TITLES, AskedLook, QuickLook
 
 _MOST_AT_ONCE: Final = 3
+_WAIT_SECONDS: Final = 10.0  # for one of these places
 _MOST_BYTES: Final = 160 << 20  # of a file: two arrays of as many values as a look reads, and what leads to them
 _MOST_READS: Final = 200_000
 _MOST_PIECE_BYTES: Final = 4 << 20
@@ -46,6 +49,22 @@ class Readable(Protocol):
         """Some of them; fewer only at the end."""
 
 
+class _Open:
+    """A file of the dataset whose structure comes at once. Raises a `StorageError`, in the words of commands."""
+
+    def __init__(self, file: File) -> None:
+        content = file.connection.run(_content, file.entry)
+        self._reading, self.size = Reading(file.connection, content), content.size_bytes
+        self._reading.expect_structure()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        count = min(size, self.size - offset)
+        return self._reading.read(offset, count) if count > 0 and offset >= 0 else b""
+
+    def close(self) -> None:
+        self._reading.close()
+
+
 class Looking:
     """Makes quick looks. Thread-safe."""
 
@@ -58,10 +77,9 @@ class Looking:
         self._is_closed = False
 
     def look(self, file: File, asked: AskedLook) -> QuickLook:
-        """The figures of a look. Raises `Hdf5Error` for a file that has not what is needed, `OSError` from S3."""
+        """The figures of a look. Raises `Hdf5Error` for a file that has not what is needed, and a `StorageError`."""
         before = file.connection.run(_cached_bytes, file.entry)
-        with self._places, closing(file.open()) as opened:
-            opened.expect_structure()
+        with self._place(file.path), closing(_Open(file)) as opened:
             answer = self.answer(opened, asked)
         if "problem" in answer:
             what = TITLES.get(asked.kind, asked.kind).lower()
@@ -83,7 +101,7 @@ class Looking:
             _end(idle)
 
     def answer(self, file: Readable, asked: AskedLook) -> dict[str, Any]:
-        """What a process says of a file that is open: `figures` and `units`, or a `problem`. Raises `OSError`."""
+        """What a process says of a file: `figures` and `units`, or a `problem`. Raises what reading it does."""
         question = {"asked": asdict(asked), "size_bytes": file.size, "seconds": self._processor_seconds}
         process, answer = self._taken(), None
         try:
@@ -92,6 +110,16 @@ class Looking:
             return {"problem": self._why_none(process)} if answer is None else answer
         finally:
             self._give_back(process, is_well=answer is not None and "problem" not in answer)
+
+    @contextmanager
+    def _place(self, path: str) -> Iterator[None]:
+        """One of the places for looks. Raises `Hdf5Error` where there is none for long: a view's thread is wanted."""
+        if not self._places.acquire(timeout=_WAIT_SECONDS):
+            raise Hdf5Error(f"{path}: other quick looks are being made, and take long: try again in a minute")
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _why_none(self, process: _Process) -> str:
         with suppress(subprocess.TimeoutExpired):
@@ -134,7 +162,7 @@ def _start() -> _Process:
 
 
 def _answered(process: _Process, file: Readable, question: dict[str, Any]) -> dict[str, Any] | None:
-    """The answer, after all bytes that were asked for; None: there comes none. Raises `OSError` from S3."""
+    """The answer, after all bytes that were asked for; None: there comes none. Raises what reading does."""
     to, come = _pipes(process)
     to.write(json.dumps(question).encode() + b"\n")
     left = _MOST_BYTES
@@ -180,6 +208,10 @@ def _pipes(process: _Process) -> tuple[IO[bytes], IO[bytes]]:
     assert process.stdin is not None
     assert process.stdout is not None
     return process.stdin, process.stdout
+
+
+async def _content(parts: Parts, entry: DataFile) -> Content:
+    return await parts.files.content(entry)
 
 
 async def _cached_bytes(parts: Parts, entry: DataFile) -> int:
