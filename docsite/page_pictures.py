@@ -21,6 +21,11 @@ from docsite.mounted_pictures import release_served
 from tests.browser import Browser
 from vbnfs.demo.scale import ReleaseScale
 
+# What is only heard has folders of the machine that draws it.
+_SEEN_TEXT: Final = """(main => {
+    main.querySelectorAll('.only-heard').forEach(one => one.remove());
+    return main.textContent;
+})(document.querySelector('main').cloneNode(true))"""
 _SCALE: Final = replace(ReleaseScale.tiny(), ecephys_sessions=3, behavior_sessions=0, probes=4)
 # A picture's name: the page's address, the window's width and height, and whether it is dark.
 _SHOWN: Final[Mapping[str, tuple[str, int, int, bool]]] = {
@@ -63,7 +68,7 @@ def _drawn(browser: Browser, top: str, where: str, width: int, height: int, is_d
     browser.show(width, height, is_dark=is_dark)
     browser.open(top + where)
     browser.wait("document.readyState == 'complete'")
-    return _with_source(browser.picture(), browser.evaluate("document.querySelector('main').innerText"))
+    return _with_source(browser.picture(), browser.evaluate(_SEEN_TEXT))
 
 
 @contextmanager

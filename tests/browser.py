@@ -74,6 +74,10 @@ class Browser:
         self._call("Page.navigate", url=address)
         self.evaluate("document.readyState == 'complete' || new Promise(r => addEventListener('load', r))")
 
+    def before_each_page(self, script: str) -> None:
+        """Have a script run in each page that is opened from now on, before the page's own."""
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     def type(self, text: str) -> None:
         """Type a text where the cursor is."""
         self._call("Input.insertText", text=text)

@@ -87,7 +87,10 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
     "starlette": {
         f"vbnfs.web.{name}"
-        for name in ("app", "area_views", "file_views", "guard", "http_connection", "rendering", "serving", "views")
+        for name in (
+            *("app", "area_views", "file_views", "guard", "http_connection", "jobs_view", "rendering", "serving"),
+            "views",
+        )
     },
     "jinja2": {"vbnfs.web.rendering"},
     "h11": {"vbnfs.web.http_connection"},

@@ -180,12 +180,14 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
 def test_what_is_here_of_many_contents_is_found_by_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the contents that are asked for only those are opened that are here in part; numbers are those of each."""
+    """None of the contents that are asked for is opened for that; numbers are those of each."""
     partial, absent = content("bb22", 1 << 40), [content(f"cc{number:04}", 1 << 40) for number in range(100)]
+    cut = content("bb33", 3 * BLOCK_BYTES + 100)
     cache = make(tmp_path)
     put_all(cache, A, SMALL)
     assert cache.complete(A)
     cache.put(partial, 7, SMALL[:BLOCK_BYTES])
+    cache.put(cut, 3, SMALL[:100])
     opened = list[str]()
     really = ContentFile.open
 
@@ -195,14 +197,31 @@ def test_what_is_here_of_many_contents_is_found_by_their_names(
 
     monkeypatch.setattr(ContentFile, "open", counted)
     other = make(tmp_path)
-    found = other.cached_bytes_of([A, partial, *absent])
-    assert found == {"aa11": len(SMALL), "bb22": BLOCK_BYTES} | {one.content_id: 0 for one in absent}
-    assert set(opened) == {"bb22"}
+    found = other.cached_bytes_of([A, partial, cut, *absent])
+    numbers = {"aa11": len(SMALL), "bb22": BLOCK_BYTES, "bb33": 100}
+    assert found == numbers | {one.content_id: 0 for one in absent}
+    assert cache.cached_bytes_of([A, partial, cut]) == numbers  # the same where they are open already
+    assert other.cached_bytes_of([content("bb22", 1 << 30)]) == {"bb22": 0}  # what is here is of another size
+    assert opened == []
     assert other.whole_ids() == {"aa11"}
+    assert other.whole_seals({"aa11", "bb22"}) == {"aa11": cache.seal(A)}
     stock = dict(stock_of(tmp_path, "aws"))
-    assert (stock.keys(), stock["aa11"]) == ({"aa11", "bb22"}, None)
+    assert (stock.keys(), stock["aa11"]) == ({"aa11", "bb22", "bb33"}, None)
     assert stock["bb22"] in range(BLOCK_BYTES, 2 * BLOCK_BYTES)
     assert dict(stock_of(tmp_path, "other")) == {}
+
+
+def test_a_content_whose_files_cannot_be_looked_at_has_nothing_here(tmp_path: Path) -> None:
+    """A folder of a content without its checksums, or with a link in their place, is as good as none."""
+    lacking, linked, good = (content(f"bb{number}", 2 * BLOCK_BYTES) for number in range(3))
+    cache = make(tmp_path)
+    for one in (lacking, linked, good):
+        cache.put(one, 0, SMALL[:BLOCK_BYTES])
+    checksums = {path.parent.name: path for path in tmp_path.rglob("checksums")}
+    checksums["bb0"].unlink()
+    checksums["bb1"].unlink()
+    checksums["bb1"].symlink_to(checksums["bb2"])
+    assert make(tmp_path).cached_bytes_of([lacking, linked, good]) == {"bb0": 0, "bb1": 0, "bb2": BLOCK_BYTES}
 
 
 def test_caches_of_two_scopes_share_their_stock(tmp_path: Path) -> None:

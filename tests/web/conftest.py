@@ -1,6 +1,6 @@
 """The page of a small release, asked as a browser that has been let in asks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from starlette.testclient import TestClient
 
 from tests.api.release import serving
 from tests.fakes.s3_server import FakeS3Server
-from vbnfs.config.sources import load_config
+from vbnfs.config.sources import load_settings
 from vbnfs.web.app import make_app
+from vbnfs.web.copied import Lines
 from vbnfs.web.guard import PROOF, TOKEN, Guard, Keys
 from vbnfs.web.house import House
 from vbnfs.web.rendering import Pages
@@ -48,15 +49,22 @@ def visit(server: FakeS3Server) -> Iterator[Visit]:
 
 
 @contextmanager
-def visiting(server: FakeS3Server, *, seconds: float = 60.0, cache: Path | None = None) -> Iterator[Visit]:
+def visiting(
+    server: FakeS3Server,
+    *,
+    seconds: float = 60.0,
+    cache: Path | None = None,
+    given: Mapping[str, str] | None = None,
+) -> Iterator[Visit]:
     """The page of what a server has. A view waits for tables for some seconds before it says that they are read.
 
-    `cache`: another cache folder than the test's own.
+    `cache`: another cache folder than the test's own. `given`: the options of the command, which lines to copy have.
     """
     keys = Keys()
-    given = {"endpoint_url": server.endpoint_url} | ({} if cache is None else {"cache_dir": str(cache)})
-    config = load_config(command_line=given)
-    house = House(config, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)
+    options = {"endpoint_url": server.endpoint_url} | ({} if cache is None else {"cache_dir": str(cache)})
+    loaded = load_settings(command_line={**options, **(given or {})})
+    config, lines = loaded.config, Lines() if given is None else Lines.of(loaded)
+    house = House(config, lines=lines, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
     with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:
         browser.get("/", params={TOKEN: keys.token})

@@ -12,6 +12,9 @@ import pytest
 from tests.fakes.dataset import serve
 from tests.waiting import until
 from tests.web.conftest import Visit, visiting
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
+from vbnfs.objects import Content
 from vbnfs.web.house import House
 
 
@@ -96,6 +99,31 @@ def test_a_session_s_state(visit: Visit) -> None:
     visit.house.dataset.pin("figure", [session.file.path], progress=False)
     assert re.findall(tags, visit.browser.get("/sessions").text) == ["whole", "verified", "pinned"]
     visit.house.dataset.unpin("figure")
+
+
+def test_what_was_found_verified_is_not_looked_at_again(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its files stay as they are no verdict is read for it; where one goes, or is condemned, that shows."""
+    versions, session = visit.house.versions, visit.house.dataset.session(1044385384)
+    session.prefetch(lfp="yes", progress=False)
+    manifest, asked, really = versions.manifest(None), list[str](), Verdicts.good
+
+    def noted(verdicts: Verdicts, content: Content) -> Verdict | None:
+        asked.append(content.content_id)
+        return really(verdicts, content)
+
+    def found() -> set[int]:
+        asked.clear()
+        return visit.house.verified.of(versions, manifest, [1044385384, 1044594870])
+
+    monkeypatch.setattr(Verdicts, "good", noted)
+    until(lambda: found() == {1044385384} and asked == [])  # times of files have steps
+    files = [file for file in manifest.files if "/".join(file.path) == session.file.path]
+    [content] = versions.contents(files).values()
+    assert content is not None
+    versions.dataset.cache.whole_path(content).touch()
+    assert (found(), asked) == ({1044385384}, [content.content_id])
+    versions.dataset.verdicts.keep(content, Verdict("0" * 128, "", "2026-01-01T00:00:00Z", 1))
+    assert found() == set()
 
 
 def test_a_query_that_is_wrong(visit: Visit) -> None:

@@ -10,6 +10,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.waiting import until
 from tests.web.conftest import Visit
 from vbnfs.access.here import Here
+from vbnfs.web.copied import Lines
 from vbnfs.web.file_page import FileFacts, recipes
 from vbnfs.web.files_page import folder_at
 from vbnfs.web.house import House
@@ -109,7 +110,7 @@ def test_where_a_mount_has_it(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> 
 def test_names_in_lines_of_programs_are_quoted() -> None:
     """A name with quotes is one text in each language."""
     facts = FileFacts("0.5.0", "a'b.h5", "", "", 0, 0, "", None, "", None, (), (), None)
-    code = {one.name: one.code for one in recipes(facts, Path("/mnt/a'b\".h5"))}
+    code = {one.name: one.code for one in recipes(facts, Path("/mnt/a'b\".h5"), Lines())}
     assert code["MATLAB"] is not None
     assert "'/mnt/a''b\".h5'" in code["MATLAB"]
     assert code["R"] is not None
@@ -118,17 +119,18 @@ def test_names_in_lines_of_programs_are_quoted() -> None:
 
 def test_what_is_under_way_stands_below_any_page(visit: Visit) -> None:
     """The part that says it, and that is renewed, leads back to the page's first from wherever it is shown."""
-    assert 'hx-get="../../../../jobs?depth=4"' in page_of(visit, SESSION)
+    assert 'hx-get="../../../../jobs?depth=4&amp;since=' in page_of(visit, SESSION)
     for answer in (visit.browser.get("/jobs?depth=4"), visit.browser.post("/verify?depth=4", data={"place": PLACE})):
-        assert 'hx-get="../../../../jobs?depth=4"' in answer.text
-    assert 'hx-get="./jobs?depth=0"' in visit.browser.get("/jobs?depth=x").text
+        assert 'hx-get="../../../../jobs?depth=4&amp;since=' in answer.text
+    assert 'hx-get="./jobs?depth=0&amp;since=' in visit.browser.get("/jobs?depth=x").text
 
 
 def test_what_is_in_a_file(visit: Visit, server: FakeS3Server) -> None:
     """Objects with shapes, types and attributes; the page says what it fetched, and fetches it once."""
     server.forget_requests()
-    text = page_of(visit, SESSION, kind="structure")
-    file = visit.house.dataset.version("0.5.0").file(SESSION)
+    answer = visit.browser.get(f"/structure/v0.5.0/{SESSION}")
+    assert answer.headers["HX-Trigger"] == "state-changed"  # what says how much of the file is here is old
+    text, file = answer.text, visit.house.dataset.version("0.5.0").file(SESSION)
     assert server.count("get_range") > 0
     assert 0 < file.cached_bytes <= file.size
     assert "were fetched" in text
@@ -181,3 +183,66 @@ def test_a_form_names_one_file(visit: Visit, form: dict[str, str]) -> None:
     for address in ("/verify", "/evict"):
         assert visit.browser.post(address, data=form).status_code == 400
     assert visit.house.jobs.all() == []
+
+
+def planned(visit: Visit, **form: str) -> str:
+    """What a plan says; nothing is begun by it."""
+    before = len(visit.house.jobs.all())
+    answer = visit.browser.post("/plan?depth=1", data={"version": "0.5.0", "lfp": "yes", **form})
+    assert len(visit.house.jobs.all()) == before
+    return answer.text
+
+
+def places(text: str) -> list[str]:
+    """What a plan's button would begin with."""
+    return re.findall(r'name="place" value="([^"]+)"', text)
+
+
+def test_a_folder_is_fetched_and_pinned(visit: Visit) -> None:
+    """A plan says how much of it is to be fetched, with its LFP or without; its button brings just that."""
+    folder = SESSION.rpartition("/")[0]
+    page = visit.browser.get("/files", params={"version": "0.5.0", "folder": folder}).text
+    assert f'name="folder" value="{folder}"' in page
+    assert '<option value="no">none</option>' in page
+    whole = planned(visit, folder=folder)
+    assert "<strong>2 files, " in whole
+    assert places(whole) == [f"manifests/v0.5.0/{folder}"]
+    assert 'hx-post="../jobs?depth=1"' in whole
+    without = planned(visit, folder=folder, lfp="no", pin="mine")
+    assert "<strong>1 file, " in without
+    assert "LFP is left out: 1 file, " in without
+    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', without))
+    job = done(visit, "/jobs", **form)
+    assert (job.title, job.outcome) == (
+        "Pin mine: " + folder.rpartition("/")[2],
+        "1 file here, and checked; held by the pin mine",
+    )
+    assert visit.house.dataset.file(LFP).cached_bytes == 0
+    visit.house.dataset.unpin("mine")
+    assert "All of it is here." in planned(visit, place=PLACE)
+
+
+def test_what_words_choose_in_a_folder_is_fetched(visit: Visit) -> None:
+    """A plan is of what the page shows: of names with these words, and of all names at the top of a version."""
+    few = planned(visit, folder="project_metadata", words="UNIT")
+    assert places(few) == ["manifests/v0.5.0/project_metadata/units.csv"]
+    top = planned(visit, folder="")
+    assert places(top) == ["manifests/v0.5.0/project_metadata", "manifests/v0.5.0/behavior_ecephys_sessions"]
+    nothing = planned(visit, folder="project_metadata", words="nothing has this")
+    assert "nothing is picked" in nothing
+    assert places(nothing) == []
+
+
+def test_a_page_hears_that_what_it_shows_is_old(visit: Visit) -> None:
+    """What says how far jobs are says so to a page that is older than what one did; and nothing runs: it asks not."""
+    since = re.findall(r"jobs\?depth=4&amp;since=([0-9.]+)", page_of(visit, SESSION))
+    assert "state-changed" not in visit.browser.get("/jobs", params={"since": since[0]}).headers.values()
+    assert done(visit, "/jobs", place=PLACE, version="0.5.0", lfp="yes").outcome == "1 file here, and checked"
+    answer = visit.browser.get("/jobs", params={"since": since[0]})
+    assert answer.headers["HX-Trigger"] == "state-changed"
+    [now] = re.findall(r"since=([0-9.]+)", answer.text)
+    assert float(now) > float(since[0])
+    assert "HX-Trigger" not in visit.browser.get("/jobs", params={"since": now}).headers
+    assert 'hx-trigger="seen from:document"' in answer.text
+    for odd in ("x", "nan", "", "1e999"):
+        assert visit.browser.get("/jobs", params={"since": odd}).status_code == 200

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,33 @@ def test_ending_a_job_that_is_not_ends_no_later_one() -> None:
     assert [job.outcome for job in jobs.all()] == ["done", "done"]
 
 
+def test_since_when_what_is_shown_is_old() -> None:
+    """What a page shows is old once a job has ended, or brought a file; of many files some seconds apart."""
+    steps, here = threading.Semaphore(0), threading.Semaphore(0)
+
+    def work(report: Report) -> str:
+        for number in range(1, 4):
+            report(Progress(files=3, done_files=number))
+            here.release()
+            steps.acquire()
+        return "done"
+
+    jobs, began = jobs_of(work), time.monotonic()
+    assert not jobs.have_changed_since(began)
+    jobs.start(ORDER)
+    here.acquire()
+    assert jobs.have_changed_since(began)
+    first = time.monotonic()
+    steps.release()
+    here.acquire()
+    assert not jobs.have_changed_since(first)  # at once after the first one
+    for _ in range(2):
+        steps.release()
+    until(lambda: not jobs.all()[0].is_running)
+    assert jobs.have_changed_since(first)
+    assert not jobs.have_changed_since(time.monotonic())
+
+
 def test_what_has_failed_is_asked_for_again() -> None:
     """What failed, or was ended, is begun anew in its place; what has come to its end is not."""
 
@@ -104,7 +132,9 @@ def waiting(report: Report) -> str:
         report(Progress(files=1))
 
 
-@pytest.mark.parametrize("order", [ORDER, Order(Kind.FETCH, ("a", "b"), "0.4.0", "p"), Order(Kind.EVICT, ("a",))])
+@pytest.mark.parametrize(
+    "order", [ORDER, Order(Kind.FETCH, ("a", "b"), "0.4.0", "p", "yes"), Order(Kind.EVICT, ("a",))]
+)
 def test_a_job_that_ended_with_its_page(tmp_path: Path, order: Order) -> None:
     """The next page knows of it, and begins it if it is asked to; the one after that knows of it no more."""
     folder = folder_at(tmp_path / "cache") / "jobs"
@@ -124,8 +154,9 @@ def test_a_job_that_ended_with_its_page(tmp_path: Path, order: Order) -> None:
     until(lambda: done == [order])
     until(lambda: os.listdir(tmp_path / "cache" / "jobs") == [])
     third = Jobs(lambda order: waiting, Unfinished(folder))
+    assert third.is_recalling  # until then a page asks again
     third.recall()
-    assert third.all() == []
+    assert (third.all(), third.is_recalling) == ([], False)
 
 
 def test_a_job_that_is_ended_by_its_user(tmp_path: Path) -> None:

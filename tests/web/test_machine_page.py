@@ -176,7 +176,7 @@ def test_all_that_a_mount_says(visit: Visit, monkeypatch: pytest.MonkeyPatch) ->
         *("&lt;b&gt;python", "&lt;i&gt;.nwb", "MATLAB", ">4711<", ">4712<", ">kernel<", ">10.0 MiB<"),
         *("87.5 %", ">1,234<", "a.nwb: offline (no answer); connect to the network", "3 times, last 12 min ago"),
         *("20.0 MiB of 100.0 MiB, 12 of 44 files", "</code>: no answer; connect to the network"),
-        '<a href="http://127.0.0.1:9464/metrics">',
+        'href="http://127.0.0.1:9464/metrics">',
     ):
         assert part in text, part
     assert "<b>python" not in text

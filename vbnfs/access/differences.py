@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import trio
 
@@ -147,13 +147,16 @@ def _files(change: FileChange) -> list[DataFile]:
 def _report(versions: Versions, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
     old, new = (versions.contents(manifest.files) for manifest in (comparison.old, comparison.new))
     missing = _missing(versions, new)
+    of_kind: dict[Kind, list[_Measured]] = {kind: [] for kind in Kind}
+    for change in comparison.files:
+        of_kind[change.kind].append(_measured(versions, change, old, new))
     return Report(
         old=_side(comparison.old, old),
         new=_side(comparison.new, new),
         fetch_bytes=_sum(missing.values()),
-        totals=tuple(_total(versions, kind, comparison.files, missing) for kind in Kind),
+        totals=tuple(_total(kind, measured, missing) for kind, measured in of_kind.items()),
         tables=tuple(tables),
-        files=tuple(_row(versions, change, missing) for change in comparison.changes),
+        files=tuple(_row(one, missing) for kind in Kind if kind is not Kind.SAME for one in of_kind[kind]),
     )
 
 
@@ -168,29 +171,43 @@ def _side(manifest: Manifest, contents: Contents) -> Side:
     return Side(str(manifest.dataset_version), manifest.file_name, len(manifest.files), _sum(sizes))
 
 
-def _total(versions: Versions, kind: Kind, files: Iterable[FileChange], missing: dict[str, int | None]) -> Total:
-    of_kind = [file for file in files if file.kind is kind]
-    old = [file.old for file in of_kind if file.old is not None]
-    new = [file.new for file in of_kind if file.new is not None]
-    contents = {versions.named.of(file).content_id for file in new}
+class _Measured(NamedTuple):
+    """A file of both versions: its sizes, and the content id of the new one. None for what is not there, or known."""
+
+    change: FileChange
+    old_size_bytes: int | None
+    new_size_bytes: int | None
+    new_id: str | None
+
+
+def _measured(versions: Versions, change: FileChange, old: Contents, new: Contents) -> _Measured:
+    was, now = (None if file is None else versions.named.of(file).content_id for file in (change.old, change.new))
+    return _Measured(change, _size(old, was), _size(new, now), now)
+
+
+def _size(contents: Contents, content_id: str | None) -> int | None:
+    content = None if content_id is None else contents[content_id]
+    return None if content is None else content.size_bytes
+
+
+def _total(kind: Kind, measured: Sequence[_Measured], missing: Mapping[str, int | None]) -> Total:
     return Total(
         change=kind,
-        files=len(of_kind),
-        old_size_bytes=_sum(map(versions.size_bytes, old)),
-        new_size_bytes=_sum(map(versions.size_bytes, new)),
-        fetch_bytes=_sum(missing[content] for content in contents),
+        files=len(measured),
+        old_size_bytes=_sum(one.old_size_bytes for one in measured if one.change.old is not None),
+        new_size_bytes=_sum(one.new_size_bytes for one in measured if one.change.new is not None),
+        fetch_bytes=_sum(missing[one] for one in {one.new_id for one in measured} if one is not None),
     )
 
 
-def _row(versions: Versions, change: FileChange, missing: dict[str, int | None]) -> FileRow:
-    old, new = change.old, change.new
+def _row(one: _Measured, missing: Mapping[str, int | None]) -> FileRow:
     return FileRow(
-        change=change.kind,
-        old_path=_path(old),
-        new_path=_path(new),
-        old_size_bytes=None if old is None else versions.size_bytes(old),
-        new_size_bytes=None if new is None else versions.size_bytes(new),
-        fetch_bytes=None if new is None else missing[versions.named.of(new).content_id],
+        change=one.change.kind,
+        old_path=_path(one.change.old),
+        new_path=_path(one.change.new),
+        old_size_bytes=one.old_size_bytes,
+        new_size_bytes=one.new_size_bytes,
+        fetch_bytes=None if one.new_id is None else missing[one.new_id],
     )
 
 

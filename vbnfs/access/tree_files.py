@@ -5,16 +5,16 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vbnfs.access.versions import Versions
 from vbnfs.config.settings import Config
-from vbnfs.dataset.manifest import DatasetVersion
+from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
 from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
-from vbnfs.dataset.tree_builder import build_tree
+from vbnfs.dataset.tree_builder import FLAT_FOLDER, build_tree
 from vbnfs.errors import DatasetError, Hdf5Error
 from vbnfs.suggestions import near
 
@@ -56,10 +56,29 @@ def asked_files(versions: Versions, paths: Sequence[str]) -> Asked:
     with suppress(DatasetError):
         if manifests and len(manifests) == len(folders):  # building all of it takes five times as long
             top = manifests[-1].dataset_version
-            tree = build_tree(manifests, contents=versions.named, default_version=top, readme=b"")
+            few = _with_those_alone(manifests, paths)
+            tree = build_tree(few, contents=versions.named, default_version=top, readme=b"")
             return {path: list(files_at(tree, path)) for path in paths}
     tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
     return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
+
+
+def _with_those_alone(manifests: Sequence[Manifest], paths: Sequence[str]) -> Sequence[Manifest]:
+    """The manifests with no other files than those at and below paths: a tree of few is soon built.
+
+    All of them where a path has none, or may have links below it that come from other files.
+    """
+    wanted, met = {tuple(_parts(path)[1:]) for path in paths}, set[tuple[str, ...]]()
+    few = []
+    for manifest in manifests:
+        version, files = manifest.dataset_version.folder, list[DataFile]()
+        for file in manifest.files:
+            above = {(version, *file.path[:count]) for count in range(1, len(file.path) + 1)} & wanted
+            files += [file] if above else []
+            met |= above
+        few.append(replace(manifest, files=tuple(files)))
+    has_links = any(place[1:] == (FLAT_FOLDER,) for place in wanted)
+    return manifests if has_links or met != wanted else few
 
 
 def _folder_of_version(path: str) -> str | None:

@@ -17,7 +17,7 @@ import structlog
 from vbnfs.blocks import BLOCK_BYTES, blocks_of, checksum
 from vbnfs.cache.behind import Behind
 from vbnfs.cache.content_blocks import ContentBlocks
-from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX, PARTIAL, WHOLE
+from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX, WHOLE
 from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.holdings import Holdings
@@ -230,16 +230,23 @@ class BlockCache(StoredBlocks):
         return self.is_whole(content)
 
     def cached_bytes_of(self, contents: Iterable[Content]) -> dict[str, int]:
-        """How many bytes of each content are here or behind, by its id. Of ours, only partial ones are opened."""
-        partial = self.places.names(PARTIAL)
+        """How many bytes of each content are here or behind, by its id: of ours by one look at their folders."""
+        contents = list(contents)
+        partial = self.places.recorded_bytes({} if self._behind else {c.content_id: c.size_bytes for c in contents})
         whole = self.places.names(WHOLE)  # after the others: one that becomes whole meanwhile is in one of them
 
         def bytes_of(content: Content) -> int:
             if content.content_id in whole:
                 return content.size_bytes
-            return self.cached_bytes(content) if self._behind or content.content_id in partial else 0
+            counted = partial.get(content.content_id, 0)
+            is_asked = self._behind or counted is None or (counted and self._open.known(content) is not None)
+            return self.cached_bytes(content) if is_asked or counted is None else counted
 
         return {content.content_id: bytes_of(content) for content in contents}
+
+    def whole_seals(self, content_ids: Set[str]) -> dict[str, Seal]:
+        """See `ContentPlaces.whole_seals`."""
+        return self.places.whole_seals(content_ids)
 
     def whole_ids(self) -> set[str]:
         """The ids of all contents that are whole, as far as their places say."""

@@ -4,12 +4,16 @@ Methods may be called from any thread, and raise `OSError`.
 """
 
 import os
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import DATA, KINDS, PARTIAL, WHOLE, flush_files, move_folder, remove_folder
+from vbnfs.cache.records import recorded_bytes
+from vbnfs.cache.whole_file import Seal
+from vbnfs.host.folders import Folder
 from vbnfs.host.places import Place
 from vbnfs.objects import Content
 
@@ -29,10 +33,40 @@ class ContentPlaces:
         """The folder of a content among the whole or the partial ones, whether it is there or not."""
         return self._scope / kind / content_id[:2] / content_id
 
+    # By one look at the folders; empty where there are none
+
     def names(self, kind: str) -> set[str]:
-        """The ids of all whole or all partial contents, by one look at the folders; empty where there are none."""
-        found = (self._scope / kind).walk(depth=1)
-        return {entry.name for parts, _, entries in found if parts for entry in entries if entry.name[0] != "."}
+        """The ids of all whole or all partial contents."""
+        return {name for _, name in self._walk(kind)}
+
+    def recorded_bytes(self, sizes: Mapping[str, int]) -> dict[str, int | None]:
+        """How many bytes are here of those partial contents whose sizes are given, by their ids.
+
+        None for one that the disk does not say it of. Costs as much as is here; no content is opened but for this.
+        """
+        found = dict[str, int | None]()
+        for above, name in self._walk(PARTIAL):
+            if (size_bytes := sizes.get(name)) is not None:
+                found[name] = None
+                with suppress(OSError):
+                    found[name] = recorded_bytes(above, name, size_bytes, owners=self._scope.owners)
+        return found
+
+    def whole_seals(self, content_ids: Set[str]) -> dict[str, Seal]:
+        """The seals of the files of some contents, as far as they are whole, by their ids."""
+        found = dict[str, Seal]()
+        for above, name in self._walk(WHOLE):
+            if name in content_ids:
+                with suppress(OSError):  # evicted meanwhile
+                    found[name] = Seal.of_status(above.stat(f"{name}/{DATA}"))
+        return found
+
+    def _walk(self, kind: str) -> Iterator[tuple[Folder, str]]:
+        """The folders that contents of a kind are in, each while it is open, and the contents' ids."""
+        for parts, above, entries in (self._scope / kind).walk(depth=1):
+            yield from ((above, entry.name) for entry in entries if parts and entry.name[0] != ".")
+
+    # One content
 
     def open(self, content: Content) -> ContentFile | None:
         """What is here of a content. One that is moved while it is looked for is there at the second look."""

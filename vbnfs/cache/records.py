@@ -7,12 +7,15 @@ Where other hosts write records, too, the pages that this one has in memory may 
 again. What an NFS server says of holes is not believed there: it may be of before, too.
 """
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Set
 from typing import Final
 
-from vbnfs.blocks import CHECKSUM_BYTES
-from vbnfs.cache.content_folder import HEADER_BYTES
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape
+from vbnfs.host.folders import Folder
 from vbnfs.host.mapping import forget_pages, read_in_memory
+from vbnfs.host.places import for_looking, open_file, open_folder
 from vbnfs.host.positioned import read_at, write_all
 from vbnfs.host.sparse import next_data
 from vbnfs.host.syncing import sync_data
@@ -96,6 +99,32 @@ class Records:
             stop = min(-(-(end_of_part - HEADER_BYTES) // CHECKSUM_BYTES), self._count)
             position = _position(stop)
             yield first, stop - first
+
+
+def recorded_bytes(above: Folder, name: str, size_bytes: int, *, owners: Set[int] = frozenset()) -> int:
+    """How many bytes are here of a content of this size, whose folder has a name in an open one.
+
+    0 for a content of another size. Raises `OSError`.
+    """
+    folder, shape, count = open_folder(name, above, owners=owners), Shape(size_bytes), -(-size_bytes // BLOCK_BYTES)
+    try:
+        checksums = open_file(folder, CHECKSUMS, for_looking(folder), owners=owners)
+        try:
+            lengths = folder.stat(DATA).st_size, os.fstat(checksums).st_size
+            if lengths != (shape.data_bytes, shape.checksums_bytes):
+                return 0
+            return bytes_of_blocks(size_bytes, set(Records(checksums, count, are_shared=folder.is_shared).recorded()))
+        finally:
+            os.close(checksums)
+    finally:
+        folder.close()
+
+
+def bytes_of_blocks(size_bytes: int, blocks: Set[int]) -> int:
+    """How many bytes some blocks have of a content of this size: the last one may be shorter than the others."""
+    last, beyond_bytes = divmod(size_bytes, BLOCK_BYTES)
+    is_cut = beyond_bytes > 0 and last in blocks
+    return len(blocks) * BLOCK_BYTES - (BLOCK_BYTES - beyond_bytes if is_cut else 0)
 
 
 def _position(index: int) -> int:

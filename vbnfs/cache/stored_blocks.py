@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.blocks import BLOCK_BYTES, blocks_of
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_checks import BadBlockError, DamagedBlockError, WrongDigestError
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT
@@ -28,6 +28,7 @@ from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.digests import DigestSet, DigestStore, KnownDigests
 from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.open_contents import OpenContents
+from vbnfs.cache.records import bytes_of_blocks
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
@@ -187,9 +188,7 @@ class StoredBlocks:
 
     def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are here."""
-        blocks, found = blocks_of(ByteRange(0, content.size_bytes)), self.recorded(content)
-        beyond_bytes = len(blocks) * BLOCK_BYTES - content.size_bytes  # of the last block
-        return len(found) * BLOCK_BYTES - (beyond_bytes if blocks.stop - 1 in found else 0)
+        return bytes_of_blocks(content.size_bytes, self.recorded(content))
 
     # Letting go
 

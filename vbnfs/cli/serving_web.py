@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, config_of, log_to_terminal, settings
+from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, log_to_terminal, settings, settings_of
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]")
 
@@ -42,6 +42,6 @@ def web(
     """
     from vbnfs.cli.web import run  # noqa: PLC0415 - an extra
 
-    config = config_of(options)
+    loaded = settings_of(options)
     log_to_terminal("error")
-    run(config, port=port, is_opened=is_opened, address_file=address_file, hosts=hosts, any_user=any_user)
+    run(loaded, port=port, is_opened=is_opened, address_file=address_file, hosts=hosts, any_user=any_user)

@@ -13,7 +13,7 @@ import trio
 
 from vbnfs.cli.doctor import rows_without_fetching
 from vbnfs.config.environment import WEB_TOKEN, load_supervisor, web_token
-from vbnfs.config.settings import Config
+from vbnfs.config.sources import LoadedSettings
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import UsageError, WebError
 from vbnfs.host.atomic import output_file
@@ -21,6 +21,7 @@ from vbnfs.host.runtime import make_runtime_directory
 
 try:
     from vbnfs.web.app import make_app
+    from vbnfs.web.copied import Lines
     from vbnfs.web.guard import TOKEN, Guard, Keys
     from vbnfs.web.house import House
     from vbnfs.web.neighbours import is_stranger
@@ -34,7 +35,7 @@ _SAFE_TOKEN: Final = re.compile(r"[0-9A-Za-z]{32,128}")
 
 
 def run(
-    config: Config,
+    loaded: LoadedSettings,
     *,
     port: int,
     is_opened: bool = False,
@@ -43,7 +44,7 @@ def run(
     any_user: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises `WebError`."""
-    keys, listening = Keys(_given_token()), listen(port)
+    config, keys, listening = loaded.config, Keys(_given_token()), listen(port)
     address = f"{listening.address}?{TOKEN}={keys.token}"
     with ExitStack() as stack:
         if address_file is not None:
@@ -55,7 +56,8 @@ def run(
             stack.callback(leads_here.unlink, missing_ok=True)
             opened = partial(_open, leads_here, address)
         print(_announced(listening, address, address_file), flush=True)
-        house = stack.enter_context(closing(House(config, examine=partial(rows_without_fetching, config))))
+        examine = partial(rows_without_fetching, config)
+        house = stack.enter_context(closing(House(config, examine=examine, lines=Lines.of(loaded))))
         page = make_app(house, Pages(proof=keys.proof, dataset=config.project))
         until = partial(_until_asked, listening, opened)
         serve(Guard(page, keys, hosts=hosts), listening, until, is_stranger=None if any_user else is_stranger)

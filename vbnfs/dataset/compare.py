@@ -74,7 +74,7 @@ def compare(old: Manifest, new: Manifest, *, bucket: str) -> Comparison:
     moved, old and new names are paired in their order.
     """
     before, after = _by_path(old), _by_path(new)
-    files = [_stayed(before[path], after[path], bucket) for path in before.keys() & after.keys()]
+    files = [_stayed(before[path], after[path]) for path in before.keys() & after.keys()]
     gone = [before[path] for path in sorted(before.keys() - after.keys())]
     come = [after[path] for path in sorted(after.keys() - before.keys())]
     files += _moved(gone, come, bucket)
@@ -93,9 +93,8 @@ def _by_path(manifest: Manifest) -> Mapping[Place, DataFile]:
     return {file.path: file for file in manifest.files}
 
 
-def _stayed(old: DataFile, new: DataFile, bucket: str) -> _Pair:
-    is_same = old.content_id(bucket) == new.content_id(bucket)
-    return Kind.SAME if is_same else Kind.CHANGED, old, new
+def _stayed(old: DataFile, new: DataFile) -> _Pair:
+    return Kind.SAME if new.has_bytes_of(old) else Kind.CHANGED, old, new
 
 
 def _moved(gone: Iterable[DataFile], come: Iterable[DataFile], bucket: str) -> Iterator[_Pair]:

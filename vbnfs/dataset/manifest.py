@@ -120,6 +120,13 @@ class DataFile:
     file_hash: str | None
     is_table: bool = False
 
+    def has_bytes_of(self, other: "DataFile") -> bool:
+        """Whether another entry of the same bucket has the same `content_id`."""
+        if self.file_hash is None and other.file_hash is None:
+            ours, theirs = self.version, other.version
+            return (ours.key, ours.version_id or "") == (theirs.key, theirs.version_id or "")
+        return self.file_hash == other.file_hash
+
     def content_id(self, bucket: str) -> str:
         """A name of the bytes, if this entry is right: equal for equal hashes in one bucket.
 

@@ -41,7 +41,7 @@ from vbnfs.objects import ObjectVersion
 _OURS: Final = frozenset({README, MANIFESTS, ALLENSDK, BY, *MARKERS})
 _GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC), (BY,)})
 _NOTHING: Final = b"{}"
-_FLAT_FOLDER: Final = "ecephys_sessions"
+FLAT_FOLDER: Final = "ecephys_sessions"  # in which versions without it have links, see `flat_names`
 _INODE_BITS: Final = 53
 SESSION_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
@@ -72,10 +72,10 @@ def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], Dat
         if SESSION_NAME.fullmatch(name := file.path[-1]):
             candidates[name] = None if name in candidates else file
     taken = {file.path[:2] for file in files}  # by a file there, or by a folder
-    if (_FLAT_FOLDER,) in taken:
+    if (FLAT_FOLDER,) in taken:
         return
     for name, session in candidates.items():
-        if session is not None and (path := (_FLAT_FOLDER, name)) not in taken:
+        if session is not None and (path := (FLAT_FOLDER, name)) not in taken:
             yield path, session
 
 

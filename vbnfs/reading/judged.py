@@ -3,6 +3,7 @@
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdict import fingerprint_of, good_text, mismatch_text
 from vbnfs.cache.verdicts import Verdicts
+from vbnfs.cache.whole_file import Seal
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.objects import Content, may_have_size
 
@@ -19,6 +20,16 @@ def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
         return "no: not complete"
     good = verdicts.good(content)
     return good_text(good) if good is not None and good.fingerprint == fingerprint else "no: not hashed yet"
+
+
+def is_good(cache: BlockCache, verdicts: Verdicts, content: Content, seal: Seal) -> bool:
+    """Whether a whole file has the manifest's hash, as `describe` finds it. `seal`: that of the file.
+
+    The seal of a file that was hashed stands with its verdict: then no checksum of a block is read.
+    """
+    if content.file_hash is None or (good := verdicts.good(content)) is None:
+        return False
+    return good.seal == seal.text or good.fingerprint == fingerprint_of(cache.records(content))
 
 
 def check_possible(content: Content) -> None:

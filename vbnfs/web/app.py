@@ -14,20 +14,21 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
-from vbnfs.access.verified import verified_sessions
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.host.mountinfo import is_ours, list_mounts
 from vbnfs.web.area_views import AreaViews
+from vbnfs.web.changes_page import changed_files
 from vbnfs.web.file_views import FileViews
 from vbnfs.web.house import House
+from vbnfs.web.jobs_view import show_jobs
 from vbnfs.web.machine_page import remedies
-from vbnfs.web.picked import picked_of
+from vbnfs.web.picked import Picked, picked_of
 from vbnfs.web.readings import StillReadingError
 from vbnfs.web.rendering import Pages, is_of_reading
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import VersionRow, version_rows
-from vbnfs.web.views import form_of, in_a_thread
+from vbnfs.web.views import form_of, in_a_thread, number_of
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
 _JOB: Final = re.compile(r"[0-9]{1,18}")
@@ -69,6 +70,7 @@ class Page:
             problems=self._house.versions.problems,
             mountpoint=self._house.mountpoint(),
             config=self._house.config,
+            lines=self._house.lines,
         )
 
     def _versions(self) -> Sequence[VersionRow]:
@@ -86,7 +88,8 @@ class Page:
             "sessions.html",
             asked=asked,
             found=found,
-            verified=verified_sessions(self._house.versions, manifest, whole_ids),
+            lines=self._house.lines,
+            verified=self._house.verified.of(self._house.versions, manifest, whole_ids),
             all_versions=self._all_versions(),
         )
 
@@ -99,8 +102,12 @@ class Page:
         given = request.query_params
         is_read = given.get("tables") == "yes"
         report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
+        page = number_of(given.get("page"))
+        found = changed_files(report, change=given.get("change", ""), words=given.get("words", ""), page=page)
         names = self._all_versions()
-        return self._pages.answer(request, "changes.html", report=report, is_read=is_read, all_versions=names)
+        return self._pages.answer(
+            request, "changes.html", report=report, found=found, is_read=is_read, all_versions=names
+        )
 
     def _all_versions(self) -> Sequence[str]:
         """Their names, the newest first."""
@@ -140,11 +147,19 @@ class Page:
         return self._pages.part(request, "findings.html", examined=self._house.examining.now)
 
     def plan(self, request: Request) -> Response:
-        """What fetching the picked sessions would do; nothing is begun."""
-        picked = picked_of(form_of(request))
-        places = self._house.places(picked, asked_of(request.query_params.multi_items()))
+        """What fetching picked sessions, a folder or a file would do; nothing is begun."""
+        form = form_of(request)
+        picked = picked_of(form)
+        places = self._places(picked, form, request)
         plan = self._house.plan(picked, places)
         return self._pages.part(request, "plan.html", plan=plan, picked=picked, places=places)
+
+    def _places(self, picked: Picked, form: Mapping[str, Sequence[str]], request: Request) -> Sequence[str]:
+        if "place" in form:
+            return form["place"]
+        if "folder" in form:
+            return self._house.places_in(picked, form["folder"][0], form.get("words", [""])[0])
+        return self._house.places(picked, asked_of(request.query_params.multi_items()))
 
     def begin(self, request: Request) -> Response:
         """Begin to fetch, or pin, what a plan was of."""
@@ -154,7 +169,7 @@ class Page:
 
     def jobs(self, request: Request) -> Response:
         """What is under way, and what has ended."""
-        return self._pages.part(request, "jobs.html", jobs=self._house.jobs.all())
+        return show_jobs(self._house.jobs, self._pages, request)
 
     def end(self, request: Request) -> Response:
         """Have a job end."""

@@ -80,14 +80,14 @@ def areas_of(session_ids: Sequence[int], probes: pd.DataFrame, units: pd.DataFra
     few = units[[name for name in _FACETS if name in units.columns]]
     try:
         own = is_theirs & _mask(units, asked.condition or None)
-        found = units[own & _mask(units, query_of(units, asked.chosen))]
+        areas = units[_AREA][own & _mask(units, query_of(units, asked.chosen))]
         facets = facets_of(few, own, {name: asked.chosen.get(name, ()) for name in few.columns}, name="units")
     except UsageError as error:
         return Areas([], AreaRow("all", 0, 0, 0, 0), facets_of(few, is_theirs, {}, name="units"), str(error))
-    by_area = _by_area(probes, found)
+    by_area = _by_area(probes, areas)
     rows = in_order(by_area, [asked.sort, "area"], name="areas").to_dict("records")
     has_lfp = int(_has_lfp(probes).sum())
-    whole = AreaRow("all", probes[_SESSION].nunique(), len(probes), has_lfp, len(found))
+    whole = AreaRow("all", probes[_SESSION].nunique(), len(probes), has_lfp, len(areas))
     return Areas([AreaRow(**{str(name): value for name, value in row.items()}) for row in rows], whole, facets)
 
 
@@ -96,7 +96,7 @@ def _mask(units: pd.DataFrame, query: str | None) -> "pd.Series[bool]":
     return everything if query is None else matching(units, parse_query(query), name="units")
 
 
-def _by_area(probes: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
+def _by_area(probes: pd.DataFrame, areas_of_units: "pd.Series[Any]") -> pd.DataFrame:
     """A row for each area that a probe or a unit is in, with the columns `SORTS`."""
     listed = probes.assign(
         area=probes[AREAS].map(lambda text: list(dict.fromkeys(listed_in(str(text))))), has_lfp=_has_lfp(probes)
@@ -106,7 +106,7 @@ def _by_area(probes: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
         "sessions": by_probe[_SESSION].nunique(),
         "probes": by_probe.size(),
         "lfp": by_probe["has_lfp"].sum(),
-        "units": units[_AREA].fillna(_NO_AREA).value_counts(),
+        "units": areas_of_units.fillna(_NO_AREA).value_counts(),
     }
     return pd.DataFrame(counts).fillna(0).astype(int).rename_axis("area").reset_index()
 

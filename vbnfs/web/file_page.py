@@ -18,6 +18,7 @@ from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.dataset.names import MANIFESTS
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
+from vbnfs.web.copied import Lines
 
 _HDF5: Final = frozenset({".nwb", ".h5", ".hdf5"})
 _TABLES: Final = frozenset({".csv"})
@@ -63,11 +64,6 @@ class FileFacts:
     def is_verified(self) -> bool:
         """Whether all of it is here, and its hash is the manifest's."""
         return not self.verified.startswith("no:")
-
-    @property
-    def missing_bytes(self) -> int:
-        """How much of it is not here."""
-        return self.size_bytes - self.cached_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,41 +144,42 @@ def facts_of(versions: Versions, manifest: Manifest, entry: DataFile, state: Sta
     )
 
 
-def python_line(facts: FileFacts) -> str:
-    """The file, in Python, without a mount."""
-    return f"vbnfs.Dataset().version({facts.version!r}).file({facts.path!r})"
+def of_dataset(facts: FileFacts) -> str:
+    """The file, of a dataset in Python, without a mount."""
+    return f"version({facts.version!r}).file({facts.path!r})"
 
 
-def recipes(facts: FileFacts, path: Path | None) -> list[Recipe]:
+def recipes(facts: FileFacts, path: Path | None, lines: Lines) -> list[Recipe]:
     """How programs open the file. `path` is where this machine has it: in a mount, or whole in the cache."""
     text = None if path is None else str(path)
+    in_python = f"{lines.dataset}.{of_dataset(facts)}"
     if facts.suffix in _TABLES:
-        return _of_a_table(facts, text)
+        return _of_a_table(facts, text, lines)
     if not facts.is_hdf5:
-        return [Recipe("Python", f"import vbnfs\n\ndata = {python_line(facts)}.read_bytes()")]
-    found = [Recipe("h5py", _h5py(facts, text))]
+        return [Recipe("Python", f"import vbnfs\n\ndata = {in_python}.read_bytes()")]
+    found = [Recipe("h5py", _h5py(in_python, text))]
     if facts.suffix == ".nwb":
-        found.append(Recipe("pynwb", _pynwb(facts, text)))
+        found.append(Recipe("pynwb", _pynwb(in_python, text)))
     in_matlab = None if text is None else f"path = {_matlab(text)};\nh5disp(path)"
     in_r = None if text is None else f"library(rhdf5)\npath <- {json.dumps(text, ensure_ascii=False)}\nh5ls(path)"
     return [*found, Recipe("MATLAB", in_matlab), Recipe("R", in_r)]
 
 
-def _h5py(facts: FileFacts, path: str | None) -> str:
+def _h5py(in_python: str, path: str | None) -> str:
     if path is None:
-        return f"import vbnfs\n\nwith {python_line(facts)}.h5() as file:\n    print(list(file))"
+        return f"import vbnfs\n\nwith {in_python}.h5() as file:\n    print(list(file))"
     return f"import h5py\n\nwith h5py.File({path!r}) as file:\n    print(list(file))"
 
 
-def _pynwb(facts: FileFacts, path: str | None) -> str:
+def _pynwb(in_python: str, path: str | None) -> str:
     if path is None:
-        return f"import vbnfs\n\nnwb = {python_line(facts)}.nwb()"
+        return f"import vbnfs\n\nnwb = {in_python}.nwb()"
     return f"import pynwb\n\nnwb = pynwb.NWBHDF5IO({path!r}, 'r', load_namespaces=True).read()"
 
 
-def _of_a_table(facts: FileFacts, path: str | None) -> list[Recipe]:
+def _of_a_table(facts: FileFacts, path: str | None, lines: Lines) -> list[Recipe]:
     table = facts.name.removesuffix(".csv")
-    in_python = f"import vbnfs\n\ntable = vbnfs.Dataset().version({facts.version!r}).table({table!r})"
+    in_python = f"import vbnfs\n\ntable = {lines.dataset}.version({facts.version!r}).table({table!r})"
     if path is None:
         return [Recipe("Python", in_python), Recipe("MATLAB", None), Recipe("R", None)]
     return [

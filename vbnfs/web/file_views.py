@@ -15,13 +15,14 @@ from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.dataset.names import MANIFESTS
 from vbnfs.errors import Hdf5Error, StorageError, VbnfsError, with_remedy
 from vbnfs.hdf5.found_file import Hdf5File
-from vbnfs.web.file_page import FileFacts, entry_at, facts_of, place_of, python_line, recipes, state_of
+from vbnfs.web.file_page import FileFacts, entry_at, facts_of, of_dataset, place_of, recipes, state_of
 from vbnfs.web.files_page import folder_at, of_session
 from vbnfs.web.house import House
+from vbnfs.web.jobs_view import STATE_CHANGED, show_jobs
 from vbnfs.web.quick_looks import TITLES, UNIT, WAVEFORM, QuickLook, asked_of, offered
 from vbnfs.web.rendering import Pages
 from vbnfs.web.structure_page import Structures, picture_of, rows_of, shortened
-from vbnfs.web.views import form_of, in_a_thread
+from vbnfs.web.views import form_of, in_a_thread, number_of
 
 _MOST_NAMES: Final = 100  # that lead to an object: deeper ones are not read
 _MOST_LETTERS: Final = 2000  # of a message, which has names of the file
@@ -52,7 +53,8 @@ class FileViews:
         house, asked = self._house, request.query_params
         manifest = house.versions.manifest(asked.get("version") or None)
         path, words = _asked_folder(manifest, asked)
-        folder = folder_at(house.versions, house.here(), manifest, path, words=words, page=_number(asked.get("page")))
+        page = number_of(asked.get("page"))
+        folder = folder_at(house.versions, house.here(), manifest, path, words=words, page=page)
         if folder is None:
             raise _not_there(manifest, path)
         return self._pages.answer(
@@ -76,8 +78,8 @@ class FileViews:
             "file.html",
             file=facts,
             mounted=mounted,
-            recipes=recipes(facts, mounted or facts.local_path),
-            python_line=python_line(facts),
+            recipes=recipes(facts, mounted or facts.local_path, self._house.lines),
+            python_line=self._house.lines.python(of_dataset(facts)),
         )
 
     def structure(self, request: Request) -> Response:
@@ -104,7 +106,10 @@ class FileViews:
             "looks": offered({path for path, _ in look.file.structure.paths()}),
             "problem": _lacking(look.file),
         }
-        return self._pages.answer(request, "structure.html", **values, **parts)
+        answer = self._pages.answer(request, "structure.html", **values, **parts)
+        if look.fetched_bytes:
+            answer.headers.update(STATE_CHANGED)  # the file's page says how much of it is here
+        return answer
 
     def look(self, request: Request) -> Response:
         """A quick look: figures of a part of the file, of which only that is fetched."""
@@ -133,15 +138,12 @@ class FileViews:
     def verify(self, request: Request) -> Response:
         """Begin to hold a file against its hash."""
         self._house.verify(_place(request))
-        return self._jobs(request)
+        return show_jobs(self._house.jobs, self._pages, request)
 
     def evict(self, request: Request) -> Response:
         """Delete a file from the cache."""
         self._house.evict(_place(request))
-        return self._jobs(request)
-
-    def _jobs(self, request: Request) -> Response:
-        return self._pages.part(request, "jobs.html", jobs=self._house.jobs.all())
+        return show_jobs(self._house.jobs, self._pages, request)
 
     def _entry(self, request: Request) -> tuple[Manifest, DataFile]:
         version, path = request.path_params["version"], request.path_params["path"]
@@ -159,15 +161,11 @@ class FileViews:
 def _asked_folder(manifest: Manifest, asked: Mapping[str, str]) -> tuple[str, str]:
     """The folder that an address asks for, itself or by a session, and the words that names in it are to have."""
     if session := asked.get("session"):
-        found = of_session(manifest, _number(session))
+        found = of_session(manifest, number_of(session))
         if found is None:
             raise _not_there(manifest, f"session {session}")
         return found
     return asked.get("folder", "").strip("/"), asked.get("words", "")
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else 1
 
 
 def _place(request: Request) -> str:

@@ -6,8 +6,9 @@ from typing import Final
 
 from vbnfs.access.here import Here
 from vbnfs.access.versions import Versions
-from vbnfs.dataset.kinds import kind_of
+from vbnfs.dataset.kinds import LFP, kind_of
 from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.dataset.names import MANIFESTS
 
 _ROWS: Final = 200  # of a page
 
@@ -33,13 +34,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A page of a folder. `above` are the folders on the way, name and path; it has so many `names` in all."""
+    """A page of a folder. `above` are the folders on the way, name and path; it has so many `names` in all.
+
+    `has_lfp`: an LFP file is below one of the names.
+    """
 
     above: Sequence[tuple[str, str]]
     entries: Sequence[Entry]
     names: int
     page: int
     pages: int
+    has_lfp: bool
 
 
 def folder_at(
@@ -49,17 +54,43 @@ def folder_at(
 
     `words`: only the names that have all of these in them.
     """
-    parts = tuple(part for part in path.split("/") if part)
-    inside = [file for file in manifest.files if len(file.path) > len(parts) and file.path[: len(parts)] == parts]
-    if not inside:
+    parts = _parts(path)
+    if not (inside := _inside(manifest, parts)):
         return None
-    wanted = words.casefold().split()
-    found = [file for file in inside if all(word in file.path[len(parts)].casefold() for word in wanted)]
+    found = _named(inside, parts, words)
     entries = _entries(versions, here, found, parts)
     pages = max(1, -(-len(entries) // _ROWS))
     page = min(max(1, page), pages)
     above = [(name, "/".join(parts[: number + 1])) for number, name in enumerate(parts)]
-    return Folder(above, entries[(page - 1) * _ROWS : page * _ROWS], len(entries), page, pages)
+    rows, has_lfp = entries[(page - 1) * _ROWS : page * _ROWS], any(kind_of(file.path).kind == LFP for file in found)
+    return Folder(above, rows, len(entries), page, pages, has_lfp)
+
+
+def places_in(manifest: Manifest, path: str, words: str, *, with_lfp: bool) -> list[str]:
+    """The places in a mount's tree of what `folder_at` shows on all of its pages: the folder's, where that is all.
+
+    Without LFP its files are not among them; a folder has them all the same.
+    """
+    parts, top = _parts(path), f"{MANIFESTS}/{manifest.dataset_version.folder}"
+    found = _named(_inside(manifest, parts), parts, words)
+    if parts and not words.split():
+        return [f"{top}/{'/'.join(parts)}"] if found else []
+    wanted = (file for file in found if with_lfp or kind_of(file.path).kind != LFP)
+    return list(dict.fromkeys(f"{top}/{'/'.join(file.path[: len(parts) + 1])}" for file in wanted))
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
+
+
+def _inside(manifest: Manifest, parts: tuple[str, ...]) -> list[DataFile]:
+    return [file for file in manifest.files if len(file.path) > len(parts) and file.path[: len(parts)] == parts]
+
+
+def _named(files: Sequence[DataFile], parts: tuple[str, ...], words: str) -> list[DataFile]:
+    """The files whose name in the folder, or whose folder in it, has all of some words in it."""
+    wanted = words.casefold().split()
+    return [file for file in files if all(word in file.path[len(parts)].casefold() for word in wanted)]
 
 
 def of_session(manifest: Manifest, session_id: int) -> tuple[str, str] | None:

@@ -22,6 +22,7 @@ from vbnfs.access.mount_figures import ask_figures
 from vbnfs.access.mount_status import ask_status
 from vbnfs.access.opening import scope_of
 from vbnfs.access.running_mounts import shows_dataset_of
+from vbnfs.access.verified import VerifiedSessions
 from vbnfs.access.verifying import check
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted
@@ -32,21 +33,24 @@ from vbnfs.api.working_sets import brought, plan, verified
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.config.settings import Config
+from vbnfs.dataset.manifest import Manifest
 from vbnfs.errors import MountError, PinError, UsageError
 from vbnfs.host import mountinfo
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at
+from vbnfs.web.copied import Lines
 from vbnfs.web.examining import Examine, Examining
+from vbnfs.web.files_page import places_in
 from vbnfs.web.jobs import Jobs, Report, Work
 from vbnfs.web.looking import Looking
 from vbnfs.web.machine_page import CacheFacts, Looks, by_age
 from vbnfs.web.orders import Kind, Order
 from vbnfs.web.page_tables import PageTables
-from vbnfs.web.picked import AREAS, Picked, files_of
+from vbnfs.web.picked import AREAS, NO_LFP, Picked, files_of
 from vbnfs.web.readings import Patience, Readings, usual_patience
 from vbnfs.web.release_notes import ReleaseNotes, read_notes
 from vbnfs.web.renewing import Renewing
-from vbnfs.web.sessions_page import Asked, find
+from vbnfs.web.sessions_page import Asked, ids_of
 from vbnfs.web.unfinished import FORMAT, Unfinished
 from vbnfs.web.versions_page import KnownKinds
 
@@ -64,8 +68,15 @@ class House:
     """A dataset for the page. Thread-safe."""
 
     def __init__(
-        self, config: Config, *, examine: Examine, ask: AskStatus = _ask, patience: Patience = usual_patience
+        self,
+        config: Config,
+        *,
+        examine: Examine,
+        lines: Lines | None = None,
+        ask: AskStatus = _ask,
+        patience: Patience = usual_patience,
     ) -> None:
+        self.lines: Final = lines or Lines()
         self.connection: Final = Connection(config, messages=nullcontext)  # options are as in the command
         self.dataset: Final = Dataset.on(self.connection)
         unfinished = Unfinished(folder_at(config.cache_dir) / FORMAT / scope_of(config))
@@ -74,6 +85,7 @@ class House:
         self.looks: Final = Looks(ask_figures)
         self.looking: Final = Looking()
         self.kinds: Final = KnownKinds()
+        self.verified: Final = VerifiedSessions()
         self.examining: Final = Examining(examine)
         self.notes: Final = ReleaseNotes(lambda: self.connection.run(read_notes))
         self.tables: Final = PageTables(self.connection, Readings(patience))
@@ -102,26 +114,33 @@ class House:
         Raises `UsageError` where these are wrong, or find no file.
         """
         manifest = self.versions.manifest(picked.version)
-        name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
-        found = find(table, asked, name=name)
-        if picked.is_all and found.problem is not None:
-            raise UsageError(found.problem)
-        ids = found.session_ids if picked.is_all else picked.session_ids
+        ids = self._all_found(manifest, asked) if picked.is_all else picked.session_ids
         areas = [literal.strip("'\"") for literal in asked.chosen.get(AREAS, ())]
         work = partial(files_of, manifest=manifest, session_ids=ids, lfp=picked.lfp, areas=areas)
         if not (places := self.tables.asked(manifest, work)):
             raise UsageError("no session with files is picked: tick some in the table, or all that were found")
         return places
 
+    def places_in(self, picked: Picked, folder: str, words: str) -> list[str]:
+        """The places of a folder, or of what is in it with some words in its name. Raises `UsageError` for none."""
+        manifest = self.versions.manifest(picked.version)
+        if not (places := places_in(manifest, folder, words, with_lfp=picked.lfp != NO_LFP)):
+            raise UsageError("nothing is picked: no file has such a name, or it is LFP, which is left out")
+        return places
+
+    def _all_found(self, manifest: Manifest, asked: Asked) -> Sequence[int]:
+        name, table = self.tables.rows(manifest, "sessions", is_awaited=True)
+        return ids_of(table, asked, name=name)
+
     def plan(self, picked: Picked, places: Sequence[str]) -> Plan:
         """What fetching files would do. Raises a `VbnfsError`."""
-        wanted = Wanted(tuple(places), dataset_version=picked.version)
+        wanted = Wanted(tuple(places), lfp=picked.wanted_lfp, dataset_version=picked.version)
         return plan(self.connection, wanted, picked.version, is_pin=picked.pin is not None)
 
     def fetch(self, picked: Picked, places: Sequence[str]) -> int:
         """Begin to fetch files, and to pin them if a pin is named; the number of the job."""
-        Wanted(tuple(places), dataset_version=picked.version).check()
-        return self.jobs.start(Order(Kind.FETCH, tuple(places), picked.version, picked.pin))
+        Wanted(tuple(places), lfp=picked.wanted_lfp, dataset_version=picked.version).check()
+        return self.jobs.start(Order(Kind.FETCH, tuple(places), picked.version, picked.pin, picked.wanted_lfp))
 
     def verify(self, place: str) -> int:
         """Begin to hold what is here of a file against its hash; the number of the job."""
@@ -137,7 +156,7 @@ class House:
         )
 
     def _fetched(self, order: Order, report: Report) -> str:
-        wanted = Wanted(tuple(order.places), dataset_version=order.version).check()
+        wanted = Wanted(tuple(order.places), lfp=order.lfp, dataset_version=order.version).check()
         found = brought(self.connection, wanted, order.version, pin=order.pin, progress=report)
         check(found, with_reason=True)
         return f"{files(len(found.findings))} here, and checked" + (

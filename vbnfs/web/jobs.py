@@ -6,6 +6,7 @@ can be asked for again.
 """
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from vbnfs.web.orders import Order
 from vbnfs.web.unfinished import Note, Unfinished
 
 _MOST_ENDED: Final = 20  # that are shown
+_STEP_SECONDS: Final = 5.0  # between two times at which files that a job has brought count as a change
 _ENDED: Final = "ended by you; what had come stays"
 _LEFT: Final = "the page ended before this did; what had come stays"
 
@@ -73,12 +75,14 @@ class Jobs:
         self._work_of = work_of
         self._unfinished = unfinished
         self._is_closing = False
+        self._is_recalling = unfinished is not None
         self._orders: dict[int, Order] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
         self._ending: set[int] = set()
         self._threads: dict[int, threading.Thread] = {}
+        self._changed = -math.inf
 
     def start(self, order: Order) -> int:
         """Begin in a thread what is ordered; the number of its job."""
@@ -103,16 +107,29 @@ class Jobs:
 
     def recall(self) -> None:
         """Have the jobs be known that ended with earlier pages."""
-        for order in () if self._unfinished is None else self._unfinished.take():
-            number = next(self._numbers)
-            with self._lock:
-                self._orders[number] = order
-                self._jobs[number] = Job(number, order.title, outcome=_LEFT, is_failed=True, may_be_again=True)
+        try:
+            for order in () if self._unfinished is None else self._unfinished.take():
+                number = next(self._numbers)
+                with self._lock:
+                    self._orders[number] = order
+                    self._jobs[number] = Job(number, order.title, outcome=_LEFT, is_failed=True, may_be_again=True)
+        finally:
+            self._is_recalling = False
+
+    @property
+    def is_recalling(self) -> bool:
+        """Whether jobs of earlier pages may still come to be known."""
+        return self._is_recalling
 
     def all(self) -> Sequence[Job]:
         """The jobs, the last one first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda job: -job.number)
+
+    def have_changed_since(self, seconds: float) -> bool:
+        """Whether what pages show may be otherwise since a time (`time.monotonic`) by what a job did."""
+        with self._lock:
+            return self._changed >= seconds
 
     def end(self, number: int) -> None:
         """Have a job end soon. One that there is not is no error: it may have just gone."""
@@ -142,15 +159,18 @@ class Jobs:
             with self._lock:
                 if number in self._ending:
                     raise _EndedError
+                before, now = self._jobs[number], time.monotonic()
+                if progress.done_files != before.done_files and now - self._changed >= _STEP_SECONDS:
+                    self._changed = now
                 self._jobs[number] = replace(
-                    self._jobs[number],
+                    before,
                     done_files=progress.done_files,
                     files=progress.files,
                     done_bytes=progress.done_bytes,
                     count_bytes=progress.count_bytes,
                     failed_files=progress.failed_files,
                     problem=progress.problem,
-                    seconds=time.monotonic() - began,
+                    seconds=now - began,
                 )
 
         is_ended = False
@@ -172,6 +192,7 @@ class Jobs:
         with self._lock:
             job = self._jobs.pop(number)  # in the order in which they end: one that took long is not the first to go
             self._jobs[number] = replace(job, **now)
+            self._changed = time.monotonic()
             self._ending.discard(number)
             self._threads.pop(number, None)
             ended = [one for one in self._jobs.values() if not one.is_running]

@@ -30,6 +30,11 @@ class Picked:
     lfp: str
     pin: str | None
 
+    @property
+    def wanted_lfp(self) -> str:
+        """Which LFP is wanted of folders, as `Wanted` has it. Files that are named are wanted in any case."""
+        return "no" if self.lfp == NO_LFP else "yes"
+
 
 def picked_of(form: Mapping[str, Sequence[str]]) -> Picked:
     """What a form asks. Raises `UsageError` for what it cannot have."""
@@ -69,7 +74,7 @@ def _is_wanted(file: DataFile, sessions: Collection[int], lfp: str, of_areas: Co
 async def _lfp_in(finder: Finder, areas: Collection[str]) -> set[DataFile]:
     """The LFP files of probes that are in one of some areas. Raises `TablesError` where no table says it."""
     name = finder.tables.name_of("probes")
-    rows, files = await finder.rows(name), await finder.files(name)
+    rows, files = await finder.tables.load(name), await finder.files(name)
     if files is None or AREAS not in rows.columns:
         raise TablesError(f"{name} does not say which areas a probe is in: choose the LFP of all probes, or none")
     found = set[DataFile]()

@@ -20,6 +20,7 @@ from vbnfs import __version__
 from vbnfs.amounts import files, size
 from vbnfs.dataset.names import MAX_PATH_PARTS
 from vbnfs.web.static_files import static_address
+from vbnfs.web.views import began
 
 _OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
 
@@ -54,6 +55,7 @@ class Pages:
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page; or, where a script asks, the part of it that the template's block `main` is."""
         values |= {"depth": depth_of(request.scope["path"]), "this_address": partial(_changed, request)}
+        values["began"] = began(request)
         values["root"] = root_at(values["depth"])
         values["is_part"], values["was_read"] = request.headers.get(_OF_A_SCRIPT) is not None, is_of_reading(request)
         return _html(self._templates.get_template(template).render(values), status)
@@ -67,7 +69,7 @@ class Pages:
         """
         text = request.query_params.get("depth", "")
         depth = min(int(text), MAX_PATH_PARTS + 2) if text.isascii() and text.isdigit() and len(text) < 4 else 0
-        values |= {"depth": depth, "root": root_at(depth)}
+        values |= {"depth": depth, "root": root_at(depth), "began": began(request)}
         answer = _html(self._templates.get_template(template).render(values))
         answer.headers.update(fields or {})
         return answer

@@ -101,19 +101,39 @@ def find(table: pd.DataFrame, asked: Asked, *, name: str) -> Found:
 
     Raises `TablesError` for a table that has no ids of sessions.
     """
-    everything = pd.Series(data=True, index=table.index)
-    own_columns = table.drop(columns=[name for name in BESIDE if name in table.columns])
+    own_columns = _own_columns(table)
     try:
-        own_text = joined(query_of_words(own_columns, asked.words), asked.query)
-        own = matching(table, parse_query(own_text), name=name) if own_text else everything
-        query = joined(own_text, query_of(table, asked.chosen))
-        found = table[matching(table, parse_query(query), name=name) if query else everything]
-        found = in_order(found, [asked.sort] if asked.sort else [], name=name)
-        facets = facets_of(own_columns, own, asked.chosen, name=name)
+        own_text, query = _queries(table, asked)
+        found = in_order(table[_mask(table, query, name)], [asked.sort] if asked.sort else [], name=name)
+        facets = facets_of(own_columns, _mask(table, own_text, name), asked.chosen, name=name)
     except UsageError as error:
-        facets = facets_of(own_columns, everything, {}, name=name)
+        facets = facets_of(own_columns, _mask(table, None, name), {}, name=name)
         return Found([], [], 0, 1, _in_turn(facets), asked.query, 0, 0, [], str(error))
     return _page(found, table, asked, facets, query, name)
+
+
+def ids_of(table: pd.DataFrame, asked: Asked, *, name: str) -> list[int]:
+    """The ids of the sessions that are asked for.
+
+    Raises `UsageError` for what is wrong with a query, and `TablesError` as `find` does.
+    """
+    _, query = _queries(table, asked)
+    return [int(value) for value in table[_key(table, name)][_mask(table, query, name)]]
+
+
+def _queries(table: pd.DataFrame, asked: Asked) -> tuple[str | None, str | None]:
+    """What is asked but for chosen values, and all of it."""
+    own = joined(query_of_words(_own_columns(table), asked.words), asked.query)
+    return own, joined(own, query_of(table, asked.chosen))
+
+
+def _mask(table: pd.DataFrame, query: str | None, name: str) -> "pd.Series[bool]":
+    everything = pd.Series(data=True, index=table.index)
+    return matching(table, parse_query(query), name=name) if query else everything
+
+
+def _own_columns(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns=[name for name in BESIDE if name in table.columns])
 
 
 def _page(

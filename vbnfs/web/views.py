@@ -1,5 +1,7 @@
 """How a request reaches a view: a function that runs in a thread, and that has the form of a POST."""
 
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
@@ -22,6 +24,7 @@ def in_a_thread(view: View) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint of Starlette's that has a view answer in a thread."""
 
     async def answer(request: Request) -> Response:
+        request.state.began = time.monotonic()
         request.state.form = await _body(request) if request.method == "POST" else b""
         # A server that ends does not wait for what waits for S3.
         return await run_sync(view, request, abandon_on_cancel=True)
@@ -35,6 +38,17 @@ def form_of(request: Request) -> Mapping[str, Sequence[str]]:
         return parse_qs(request.state.form.decode("utf-8"), max_num_fields=_MOST_FIELDS, keep_blank_values=True)
     except ValueError as error:
         raise HTTPException(400, "No form of this page.") from error
+
+
+def began(request: Request) -> float:
+    """When it began to be answered, by `time.monotonic`: what an answer shows is as new as that."""
+    found: float = getattr(request.state, "began", math.inf)
+    return found
+
+
+def number_of(text: str | None) -> int:
+    """A number in an address, as that of a page; 1 for what is none."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else 1
 
 
 async def _body(request: Request) -> bytes:
