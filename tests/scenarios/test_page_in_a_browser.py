@@ -95,16 +95,17 @@ def server(three_sessions: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeS3
 def opened(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     """The page of a small release, which is mounted as well, in a browser."""
     work = tmp_path_factory.mktemp("work")
+    mountpoint = work / f"vbn_{'of_a_long_name_' * 8}"
     env = {"VBNFS_CACHE_DIR": f"{work}/cache", "VBNFS_LOG_FILE": f"{work}/log", "XDG_CONFIG_HOME": f"{work}/config"}
-    mounted = run_vbnfs("mount", work / "vbn", "--endpoint-url", server.endpoint_url, env=env)
+    mounted = run_vbnfs("mount", mountpoint, "--endpoint-url", server.endpoint_url, env=env)
     assert mounted.returncode == 0, mounted.stderr
     try:
         with page(server, "--port", "0", env=env) as (address, _), Browser(work / "profile") as browser:
             browser.open(address)
             with vbnfs.Dataset(endpoint_url=server.endpoint_url, cache_dir=work / "cache") as dataset:
-                yield Open(browser, address.partition("?")[0], dataset, work / "vbn")
+                yield Open(browser, address.partition("?")[0], dataset, mountpoint)
     finally:
-        run_vbnfs("umount", work / "vbn", env=env)
+        run_vbnfs("umount", mountpoint, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +131,18 @@ def test_all_pages_can_be_used(opened: Open, axe: str, width: int, *, is_dark: b
         opened.open(where)
         opened.browser.wait(condition)
         faults = violations(opened.browser, axe)
-        too_wide = opened.browser.evaluate("document.documentElement.scrollWidth - innerWidth")
-        if too_wide > 0:
-            faults.append(f"{too_wide} pixels are beside the window")
+        if (beside := beside_the_window(opened.browser)) > 0:
+            faults.append(f"{beside} pixels are beside the window")
         if faults:
             found[where] = faults
     assert found == {}
     assert opened.browser.complaints == []
     assert [one for one in opened.browser.requests if not one.startswith(opened.address)] == []
+
+
+def beside_the_window(browser: Browser) -> int:
+    """How many pixels of a page are to the right of the window."""
+    return int(browser.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 def violations(browser: Browser, axe: str) -> list[str]:
@@ -288,7 +293,10 @@ def test_the_keyboard_reaches_everything(opened: Open) -> None:
 
 
 def test_a_program_that_reads_a_mount(opened: Open) -> None:
-    """It stands on the machine's page, with what it reads; its mount stands there with its requests and hits."""
+    """It stands on the machine's page, with what it reads; its mount stands there with its requests and hits.
+
+    A long name of the mount is not beside the window.
+    """
     reader = f"import sys; file = open({str(opened.mountpoint / SESSION)!r}, 'rb'); file.read(); print(flush=True)"
     with subprocess.Popen(
         [sys.executable, "-c", f"{reader}; sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -300,6 +308,9 @@ def test_a_program_that_reads_a_mount(opened: Open) -> None:
         row = opened.browser.evaluate(f"{named('th', str(opened.mountpoint))}.closest('tr').innerText").split()
         assert row[1] == "0.5.0"
         assert int(row[-5 if row[-1] == "ms" else -4].replace(",", "")) > 0
+        opened.browser.show(390, 800)
+        opened.browser.wait(programs)
+        assert beside_the_window(opened.browser) <= 0
         process.communicate()
 
 
