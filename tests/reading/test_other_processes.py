@@ -285,22 +285,19 @@ async def test_what_another_host_has_stored_is_not_waited_for(tmp_path: Path) ->
 async def test_what_came_just_before_the_claim_is_not_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that this host is just getting, or writing to, is as it was: so a claim is followed by two looks.
-
-    The second one waits for what is written.
-    """
-    looks: list[bool] = []
+    """A page that this host is just getting is as it was: so a claim is followed by two looks."""
+    looks: list[str] = []
     missing = BlockCache.missing
 
     def as_it_was(cache: BlockCache, content: Content, indices: Iterable[int]) -> list[int]:
-        return missing(cache, content, indices) if looks == [False, True] else list(indices)
+        return missing(cache, content, indices) if len(looks) == 2 else list(indices)
 
     async with AsyncExitStack() as stack:
         client, (one, other), content = await several(stack, tmp_path, 2, has_other_hosts=True)
         await one.source.get(content, [0])
         await one.settled()
         monkeypatch.setattr(BlockCache, "missing", as_it_was)
-        monkeypatch.setattr(BlockCache, "refresh", lambda *_, waits=False: looks.append(waits))
+        monkeypatch.setattr(BlockCache, "refresh", lambda _cache, content: looks.append(content.content_id))
         assert await other.source.get(content, [0]) == {0: DATA[:BLOCK_BYTES]}
         assert client.count() == 1
         assert other.metrics.shared_blocks == 1

@@ -115,15 +115,12 @@ class BlockCache(StoredBlocks):
             return here
         return here | self._behind.recorded(content)
 
-    def refresh(self, content: Content, *, waits: bool = False) -> None:
-        """Where other hosts add blocks, too, have what is asked next of a content be as it is now.
-
-        `waits`: see `Records.refresh`.
-        """
+    def refresh(self, content: Content) -> None:
+        """Where other hosts add blocks, too, have what is asked next of a content be as it is now."""
         if not self.is_local:
             with suppress(OSError):
                 if (file := self._open.known(content)) is not None:
-                    file.refresh(waits=waits)
+                    file.refresh()
 
     def record_of(self, content: Content, index: int, data: bytes | memoryview) -> bytes:
         """The checksum with which a block of these bytes is kept."""

@@ -222,9 +222,9 @@ class ContentFile:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return memoryview(whole)[start : start + len(byte_range)]
 
-    def refresh(self, *, waits: bool = False) -> None:
+    def refresh(self) -> None:
         """See `Records.refresh`. Raises `OSError`."""
-        self._records.refresh(waits=waits)
+        self._records.refresh()
 
     def records(self) -> Iterator[bytes | None]:
         """The checksum of each block; None for those that are not here, or wrong. Read a part at a time."""
@@ -287,9 +287,9 @@ class ContentFile:
         The kernel reads ahead. So it may have had its pages before another host wrote them, or those that it forgets
         now are on their way, and come as they were then: the second time none of these is left.
         """
-        for waits in (False, True) if self._is_shared else ():
+        for _ in range(2 if self._is_shared else 0):
             with suppress(BadBlockError, OSError):
-                self.refresh(waits=waits)
+                self.refresh()
                 forget_pages(self._data, index * BLOCK_BYTES, BLOCK_BYTES)
                 record = self._records.of(index)
                 if record is not None:

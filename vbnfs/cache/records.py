@@ -18,7 +18,6 @@ from vbnfs.host.mapping import forget_pages, read_in_memory
 from vbnfs.host.places import for_looking, open_file, open_folder
 from vbnfs.host.positioned import read_at, write_all
 from vbnfs.host.sparse import next_data
-from vbnfs.host.syncing import sync_data
 
 _NO_RECORD: Final = bytes(CHECKSUM_BYTES)
 _AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
@@ -32,14 +31,9 @@ class Records:
         self._count = count
         self._are_shared = are_shared
 
-    def refresh(self, *, waits: bool = False) -> None:
-        """Where other hosts write records, too, have what is read from now on be as it is at the server now.
-
-        `waits`: for what this host is just writing to them, too, whose pages would stay in memory as they are.
-        """
+    def refresh(self) -> None:
+        """Where other hosts write records, too, have what is read from now on be as it is at the server now."""
         if self._are_shared:
-            if waits:
-                sync_data(self._checksums)
             forget_pages(self._checksums)
 
     def of(self, index: int) -> bytes | None:

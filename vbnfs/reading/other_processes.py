@@ -223,8 +223,9 @@ class SharedFetches:
         found = self._on_disk(content, indices)
         lacking = [index for index in indices if index not in found]
         if lacking and isinstance(self._claims, HostClaims):
-            # Pages that were on their way here, or that this host writes to, may show what was before the claim.
-            found |= self._on_disk(content, lacking, waits=True)
+            # Pages that were on their way here may show what was before the claim. What this host writes to the same
+            # page is not waited for: that may take as long as the lease of a host that is dead.
+            found |= self._on_disk(content, lacking)
         self.drop(content, list(found))
         return found
 
@@ -236,8 +237,8 @@ class SharedFetches:
             found |= self._on_disk(content, [index for index in indices if index not in found])
         return found
 
-    def _on_disk(self, content: Content, indices: Sequence[int], *, waits: bool = False) -> dict[int, bytes]:
-        self._cache.refresh(content, waits=waits)
+    def _on_disk(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
+        self._cache.refresh(content)
         lacking = set(self._cache.missing(content, indices))
         found: dict[int, bytes] = {}
         for index in indices:
