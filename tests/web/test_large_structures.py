@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,8 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.web.conftest import Visit, visiting
 from vbnfs.web import structure_page
+
+pytestmark = pytest.mark.slow  # measured for coverage a walk takes four times as long
 
 _MOST_PAGE_BYTES = 1_000_000
 _MOST_FETCHED_BYTES = 48 << 20
@@ -80,8 +83,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
 
 
 @pytest.fixture
-def visitor(served: FakeS3Server) -> Iterator[Visit]:
-    """The page of that release."""
+def visitor(served: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit]:
+    """The page of that release. A slow machine is not what bounds a walk here: what that leaves out is not kept."""
+    monkeypatch.setattr(structure_page, "_BOUNDS", replace(structure_page._BOUNDS, seconds=600.0))
     with visiting(served) as visit:
         yield visit
 
