@@ -26,3 +26,13 @@ def test_nothing_more_is_opened() -> None:
 def test_processor_time() -> None:
     """The kernel ends what takes more, however much time it had before."""
     assert ended("take_little_time(0)\ntake_little_time(1)\nwhile True: pass").returncode == -signal.SIGXCPU
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what is allocated so")
+def test_memory() -> None:
+    """What would need more fails, and the process goes on; if the machine has none left, it is the first to end."""
+    code = (
+        "take_little_memory(1 << 30)\ntry: bytearray(2 << 30)\nexcept MemoryError: print('too much')\n"
+        "print(open('/proc/self/oom_score_adj').read().strip(), most_data_bytes())"
+    )
+    assert ended(code).stdout == f"too much\n1000 {1 << 30}\n"
