@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -88,8 +89,11 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def click(self, element: str) -> None:
-        """Click what a script finds, with the mouse, where it is seen; it is scrolled to first."""
+    def click(self, element: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Click what a script finds, with the mouse, where it is seen; it is scrolled to first.
+
+        `meanwhile`: while the button of the mouse is down.
+        """
         script = f"""(() => {{
             const element = {element};
             element.scrollIntoView({{block: 'center'}});
@@ -101,6 +105,8 @@ class Browser:
             raise BrowserError(f"{element} is not to be seen")
         for kind in ("mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+            if kind == "mousePressed":
+                meanwhile()
 
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press a key and let it go: `code` is its number on Windows, as the protocol wants; it writes `text`."""

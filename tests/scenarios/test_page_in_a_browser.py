@@ -318,7 +318,9 @@ def test_copy_buttons(opened: Open) -> None:
     """They copy the path in the mount, the address at S3 with the version id, and the line of Python; and say so."""
     browser = opened.browser
     browser.show(1280, 800)
-    opened.open(f"file/v0.5.0/{SESSION}")
+    for _ in range(2):  # the first time its outline may be fetched: then the page follows
+        opened.open(f"file/v0.5.0/{SESSION}")
+        browser.wait(STRUCTURE)
     browser.evaluate("navigator.clipboard.writeText = async text => { window.clip = text }; 0")
     copied = []
     for label in ("Path in the mount", "S3 address", "Python"):
@@ -332,6 +334,23 @@ def test_copy_buttons(opened: Open) -> None:
     config = opened.dataset.config
     given = f"endpoint_url={config.endpoint_url!r}, cache_dir={str(config.cache_dir)!r}"
     assert copied[2] == f"import vbnfs; vbnfs.Dataset({given}).version('0.5.0').file('{SESSION}')"
+
+
+def test_a_button_that_is_pressed_is_not_put_in_anew(opened: Open) -> None:
+    """What changes while the mouse is down is shown once it is up, so that the click counts."""
+    browser = opened.browser
+    opened.open(f"file/v0.5.0/{SESSION}")
+    browser.wait(STRUCTURE)
+    browser.evaluate("navigator.clipboard.writeText = async text => { window.clip = text }; 0")
+    browser.evaluate(f"window.old = {named('button.copy', 'S3 address')}; 0")
+
+    def renew() -> None:
+        browser.evaluate("old.title = 'of before'; document.dispatchEvent(new Event('state-changed')); 0")
+        browser.wait("isLate")
+        assert browser.evaluate("old.isConnected")
+
+    browser.click("old", renew)
+    browser.wait("window.clip && !old.isConnected")
 
 
 @pytest.mark.root

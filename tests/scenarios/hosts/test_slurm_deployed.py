@@ -195,7 +195,8 @@ def test_sessions(deployed: Deployed, server: FakeS3Server, monkeypatch: pytest.
             number = slurm.run(*array, "sessions.sh", "list", *program, cwd=folder).strip()
             restarts = ("squeue", "--noheader", "--array", f"--jobs={number}", "--format=%r")
             slurm.until(lambda: slurm.run(*restarts).split() == ["BeginTime"] * 2)
-        slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")
+        # Not within the second in which it was requeued: slurmd takes that for the run before ("credential revoked").
+        slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now+2")
         slurm.until(lambda: not slurm.run("squeue", "--noheader").strip())
         for task, session in ((1, 1044), (2, 1045)):
             size, printed = str(len(FILES[SESSION.format(session)])), (folder / f"out-{task}").read_text()

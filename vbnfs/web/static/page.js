@@ -2,7 +2,7 @@
 "use strict";
 
 const [MINUTE, LONG] = [60_000, 600_000]; // milliseconds
-let touched = Date.now(), polled = Date.now(), seen = 0, renewing;
+let touched = Date.now(), polled = Date.now(), seen = 0, renewing, isPressed = false, isLate = false;
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -52,6 +52,15 @@ for (const [place, name] of [[document, "visibilitychange"], [window, "focus"]])
   });
 }
 
+document.addEventListener("pointerdown", () => { isPressed = true; }, { passive: true });
+for (const name of ["pointerup", "pointercancel"]) {
+  document.addEventListener(name, () => {
+    isPressed = false;
+    if (isLate) setTimeout(renew); // after the click
+    isLate = false;
+  }, { passive: true });
+}
+
 // Only what can change is put in anew: what is picked, typed, open or has the focus stays.
 async function renew() {
   renewing?.abort();
@@ -60,6 +69,7 @@ async function renew() {
     try {
       const answer = await fetch(part.dataset.from ?? page, { headers: { "HX-Request": "true" }, signal });
       const text = await answer.text();
+      if (isPressed) { isLate = true; return; } // what is put in anew between press and release is not clicked
       if (answer.status === 200 && location.href === page) replaced(part, text);
     } catch { return; } // another page is about to be shown, or the server is gone
   }
