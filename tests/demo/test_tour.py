@@ -26,14 +26,16 @@ def test_tour_shows_everything(
 
     In a folder of the user's own the release stays, and a second demo does not make it again, nor fetch it: its
     server has the same address, by which the cache knows it. Settings of the user's own play no part, in a file or
-    in variables.
+    in variables. Signals do afterwards what they did before.
     """
+    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     (tmp_path / "config" / "vbnfs").mkdir(parents=True)
     (tmp_path / "config" / "vbnfs" / "config.toml").write_text('bucket = "mine"\nproject = "mine"\noffline = true\n')
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("VBNFS_DATASET", "mine")
     place = tmp_path / "demo"
     run_demo(place, keep=False, scale=ReleaseScale.tiny())
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == signals
     output = capfd.readouterr().out
     for shown in ("$ vbnfs mount mnt", "v0.5.0", "ecephys_session_id", "spike_times", "Loaded: 4 dataset versions"):
         assert shown in output

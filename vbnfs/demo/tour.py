@@ -53,9 +53,7 @@ def run_demo(directory: Path | None, *, keep: bool, is_page: bool = False, scale
 
     `keep` leaves server and mount running until Ctrl-C; so does `is_page`, with the page of `vbnfs web`.
     """
-    for number in _ENDING:
-        signal.signal(number, _end)
-    with _workplace(directory) as place, SeaweedServer(place / "s3") as server:
+    with _signals_end_it(), _workplace(directory) as place, SeaweedServer(place / "s3") as server:
         _say(f"An S3 server (SeaweedFS) runs at {server.endpoint_url}.")
         if server.lost_port is not None:
             _say_that_it_moved(server.lost_port)
@@ -74,6 +72,18 @@ def _say_that_it_moved(lost_port: int) -> None:
     print(f"Last time it was at port {lost_port}, which another program has now ('ss -ltnp' shows which).")
     print("The cache knows servers by their address: what was read is fetched again. Settings with the old address")
     print("need the new one.", flush=True)
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """While entered, SIGINT and SIGTERM end it in order. Afterwards they do what they did before, unless one came."""
+    before = {number: signal.signal(number, _end) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is _end:
+                signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
