@@ -4,7 +4,7 @@ The network and the disk both go by these; neither imports the other.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,3 +83,10 @@ def digest(*parts: bytes | memoryview) -> bytes:
     for part in parts:
         hasher.update(part)
     return hasher.digest()
+
+
+def bytes_of_blocks(size_bytes: int, blocks: Collection[int]) -> int:
+    """How many bytes some blocks have of a content of this size: the last one may be shorter than the others."""
+    last, beyond_bytes = divmod(size_bytes, BLOCK_BYTES)
+    is_cut = beyond_bytes > 0 and last in blocks
+    return len(blocks) * BLOCK_BYTES - (BLOCK_BYTES - beyond_bytes if is_cut else 0)

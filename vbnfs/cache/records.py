@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Set
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, bytes_of_blocks
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape
 from vbnfs.host.folders import Folder
 from vbnfs.host.mapping import forget_pages, read_in_memory
@@ -112,13 +112,6 @@ def recorded_bytes(above: Folder, name: str, size_bytes: int, *, owners: Set[int
             os.close(checksums)
     finally:
         folder.close()
-
-
-def bytes_of_blocks(size_bytes: int, blocks: Set[int]) -> int:
-    """How many bytes some blocks have of a content of this size: the last one may be shorter than the others."""
-    last, beyond_bytes = divmod(size_bytes, BLOCK_BYTES)
-    is_cut = beyond_bytes > 0 and last in blocks
-    return len(blocks) * BLOCK_BYTES - (BLOCK_BYTES - beyond_bytes if is_cut else 0)
 
 
 def _position(index: int) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, bytes_of_blocks
 from vbnfs.cache.block_checks import BadBlockError, DamagedBlockError, WrongDigestError
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT
@@ -28,7 +28,6 @@ from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.digests import DigestSet, DigestStore, KnownDigests
 from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.open_contents import OpenContents
-from vbnfs.cache.records import bytes_of_blocks
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce

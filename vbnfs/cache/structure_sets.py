@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, Final
 
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, bytes_of_blocks
 from vbnfs.cache.sets import HEAD_BYTES, SEAL_BYTES, Head, Kind, encode_set, read_set_of
 from vbnfs.errors import IndexFileError
 
@@ -43,7 +43,7 @@ class StructureSet:
     @property
     def count_bytes(self) -> int:
         """What the blocks hold, in bytes."""
-        return sum(min(BLOCK_BYTES, self.size_bytes - number * BLOCK_BYTES) for number in self.blocks)
+        return bytes_of_blocks(self.size_bytes, self.blocks)
 
     def encode(self) -> bytes:
         """The set as it is stored and exported (docs/structure-index.md)."""

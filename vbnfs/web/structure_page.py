@@ -19,7 +19,7 @@ from vbnfs.access.dataset import Dataset
 from vbnfs.access.hdf5_objects import open_content
 from vbnfs.access.structures import Found, find_in_content
 from vbnfs.api.connection import Parts
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import bytes_of_blocks
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.file_map import Cell, FileMap
@@ -75,8 +75,7 @@ class Structures:
 
         file = await open_content(dataset, content, name, inner, Wanted(places=True, values=True), find)
         came = file.structure.blocks & ((file.coverage.blocks or frozenset()) - before)
-        sizes = (min(BLOCK_BYTES, content.size_bytes - number * BLOCK_BYTES) for number in came)
-        return Look(file, sum(sizes))
+        return Look(file, bytes_of_blocks(content.size_bytes, came))
 
     async def _found(self, dataset: Dataset, content: Content, wanted: Wanted) -> Found:
         """What was found before; or is now, and is kept unless a slow machine or server is why it is not all."""
