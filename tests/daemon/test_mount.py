@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import children_of
 from tests.fakes.dataset import BUCKET, FakeDataset
 from tests.fakes.s3_server import (
     LISTING_REFUSED,
@@ -248,12 +249,12 @@ def test_interrupted_while_mounting(server: FakeS3Server, mounts: Mounts, tmp_pa
     command += ["--endpoint-url", server.endpoint_url, str(mountpoint)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as caller:
         server.wait_until(lambda s: s.count("list_objects") == 1)
-        children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text().split()
+        children = children_of(caller.pid)
         caller.send_signal(number)
         caller.communicate(timeout=30)
     assert caller.returncode != 0
     gate.set()
-    until(lambda: not any(is_running(int(child)) for child in children))
+    until(lambda: not any(is_running(child) for child in children))
     assert not os.path.ismount(mountpoint)
 
 

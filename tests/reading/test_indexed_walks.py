@@ -101,6 +101,29 @@ async def test_what_takes_samples_has_no_index_followed(tmp_path: Path) -> None:
         assert fetched(floor, content) <= {0, sampled - 1, sampled, sampled + 1, *tail_of(size)}
 
 
+@pytest.mark.parametrize("follows", [True, False])
+async def test_reading_ahead_ends_with_the_structure(tmp_path: Path, *, follows: bool) -> None:
+    """Blocks of the structure that stand in a row have nothing behind them fetched, for a program that follows it.
+
+    Whether it reads on is known as soon as it does. One that reads the file in a row is read ahead all the time.
+    """
+    data = DATA[: ELSEWHERE * BLOCK_BYTES].ljust(96 * BLOCK_BYTES, b".")  # which cannot be walked to its end
+    cluster, behind = range(40, 48), set(range(48, 94))
+    known = StructureSet(hashlib.blake2b(data).hexdigest(), len(data), (0, ELSEWHERE, *cluster), (ELSEWHERE,))
+    async with bench(tmp_path) as floor:
+        floor.index.record(known)
+        content = put(floor, data)
+        reader = floor.open(content)
+        await read(reader, 0, *[ELSEWHERE] * follows, data=data)
+        await ended(floor)
+        await read(reader, *cluster, data=data, count_bytes=BLOCK_BYTES)
+        await ended(floor)
+        assert bool(fetched(floor, content) & behind) is not follows
+        await read(reader, 48, 49, data=data, count_bytes=BLOCK_BYTES)
+        await ended(floor)
+        assert fetched(floor, content) >= {50, 51, 52, 53}
+
+
 async def test_what_readers_lacked_is_recorded(tmp_path: Path) -> None:
     """Of a file that cannot be walked to its end, what readers lacked is recorded, too."""
     damaged = DATA[: ELSEWHERE * BLOCK_BYTES] + bytes(BLOCK_BYTES) + DATA[(ELSEWHERE + 1) * BLOCK_BYTES :]

@@ -27,11 +27,11 @@ NO_STRUCTURE = next(index for index in range(6, len(DATA) // BLOCK_BYTES - 1) if
 PATIENCE_SECONDS = 20.0
 
 
-async def read(reader: FileReader, *indices: int, data: bytes = DATA) -> None:
+async def read(reader: FileReader, *indices: int, data: bytes = DATA, count_bytes: int = 100) -> None:
     """Read a little of each of these blocks, and check it."""
     for index in indices:
         offset = index * BLOCK_BYTES
-        assert bytes(await reader.read(offset, 100)) == data[offset : offset + 100]
+        assert bytes(await reader.read(offset, count_bytes)) == data[offset : offset + count_bytes]
 
 
 async def ended(floor: Bench) -> None:

@@ -56,7 +56,7 @@ def test_rounds_to_open_what_pynwb_wrote(mounts: Mounts, files: Files, tmp_path:
                 found = measure(mount, server, programs, name, work)
                 assert found.walks == 1
                 assert found.rounds <= 10
-                assert found.fetched_bytes <= 15e6
+                assert found.asked_bytes <= 15e6
             mount.umount()
         check_rounds_with_an_index(mounts, server, tmp_path, *files)
 

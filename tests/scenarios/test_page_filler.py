@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import children_of
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -54,11 +55,10 @@ def metric(mount: Mount, name: str) -> int:
 def helpers_of(pid: int) -> list[int]:
     """The processes that read ahead for a daemon, as long as it lives."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == pid and str(page_filler_program.__file__) in (process / "cmdline").read_text().split("\0"):
-                found.append(int(process.name))
+    for child in children_of(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if str(page_filler_program.__file__) in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+                found.append(child)
     return found
 
 

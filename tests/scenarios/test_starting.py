@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import children_of
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
@@ -161,11 +162,6 @@ def test_killed_while_it_waits(silence: socket.socket, tmp_path: Path, number: i
     connection.close()
     assert find_mount(mountpoint) is None
     mountpoint.rmdir()  # nothing holds it
-
-
-def children_of(pid: int) -> list[int]:
-    printed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(word) for word in printed.split()]
 
 
 def files_of(pid: int) -> set[str]:

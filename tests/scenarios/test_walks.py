@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import children_of
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, for_kind
 from tests.fixtures_mount import Mount, Mounts
@@ -60,8 +61,7 @@ def walks_of(mount: Mount) -> tuple[int, int]:
 
 def walkers_of(mount: Mount) -> list[Path]:
     """The processes that walk for a mount, below /proc."""
-    tasks = Path(f"/proc/{mount.status()['pid']}/task").glob("*/children")
-    processes = [Path("/proc") / number for task in tasks for number in task.read_text().split()]
+    processes = [Path(f"/proc/{child}") for child in children_of(mount.status()["pid"])]
     return [process for process in processes if b"walker_program" in (process / "cmdline").read_bytes()]
 
 

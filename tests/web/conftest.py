@@ -1,7 +1,7 @@
 """The page of a small release, asked as a browser that has been let in asks."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +66,11 @@ def visiting(
     config, lines = loaded.config, Lines() if given is None else Lines.of(loaded)
     house = House(config, lines=lines, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)
     app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
-    with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:
+    with (
+        closing(house),  # also after a test that fails
+        TestClient(app, base_url=ADDRESS) as browser,
+        TestClient(app, base_url=ADDRESS) as stranger,
+    ):
         browser.get("/", params={TOKEN: keys.token})
         browser.headers[PROOF] = keys.proof
         yield Visit(house, keys, browser, stranger)
-    house.close()

@@ -73,7 +73,7 @@ class Advisor:
             self._guess = self._guess.after(read)
             self._note_chunk(read, array)
         if self._pattern.is_sequential:
-            self._advise_window(self._content.size_bytes if array is None else self._end_in(array))
+            self._advise_window(self._end_of_structure() if array is None else self._end_in(array))
         elif array is not None:
             self._advise_walk(read, array)
 
@@ -159,6 +159,16 @@ class Advisor:
         before, self._chunks = self._chunks, self._chunks.after(array, read)
         if self._chunks.last != before.last and (blocks := self._chunks.strided_blocks(array)):
             self._prefetcher.advise(self._content, blocks, position=self._position)
+
+    def _end_of_structure(self) -> int:
+        """Where reading ahead ends outside of arrays: with structure that a program has just begun to read in a row.
+
+        Whether it reads on behind that is known when it does. Else it ends with the file.
+        """
+        end = None
+        if self._walks is not None and not self._pattern.is_long:
+            end = self._walks.end_of_structure(self._content, self._pattern.position - 1)
+        return self._content.size_bytes if end is None else end
 
     def _end_in(self, array: Extent) -> int:
         """Where in an array reading ahead ends: with it, or with a chunk."""

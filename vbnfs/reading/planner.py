@@ -171,6 +171,11 @@ class AccessPattern:
         """Whether it is likely to go on as it did."""
         return self.run_bytes >= _SEQUENTIAL_BYTES
 
+    @property
+    def is_long(self) -> bool:
+        """Whether so much was read in a row that a wide window is worth its bytes."""
+        return self.run_bytes >= _SHORT_RUN_BYTES
+
     def readahead(
         self, size_bytes: int, *, room_bytes: int, window_bytes: int = WIDE_WINDOW_BYTES, readers: int = 1
     ) -> ByteRange:
@@ -182,7 +187,7 @@ class AccessPattern:
         window = 0
         if self.is_sequential:
             wide = window_bytes if readers == 1 else min(window_bytes, WIDE_WINDOW_BYTES) // readers
-            largest = _SHORT_WINDOW_BYTES if self.run_bytes < _SHORT_RUN_BYTES else wide
+            largest = wide if self.is_long else _SHORT_WINDOW_BYTES
             window = min(self.run_bytes * _WINDOW_FACTOR, largest)
             if size_bytes <= _SMALL_FILE_BYTES:
                 window = size_bytes

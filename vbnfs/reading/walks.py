@@ -25,6 +25,7 @@ import structlog
 import trio
 from cachetools import LRUCache
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.structure_index import StructureIndex
@@ -195,6 +196,20 @@ class Walks:
     def array_at(self, content: Content, offset: int) -> Extent | None:
         """The array of a content that has a byte, as far as walks have found them."""
         return self._arrays_of(content).at(offset)
+
+    def end_of_structure(self, content: Content, offset: int) -> int | None:
+        """Where the blocks of structure end that stand in a row from the one of byte `offset` on.
+
+        None where that block is none of them, as far as is known, and where no program has followed the structure.
+        """
+        if content.content_id not in self._followed:
+            return None
+        walk, known = self._under_way.get(content.content_id), self._index.of_nowait(content)
+        blocks = {*(() if known is None else known.blocks), *(() if walk is None else walk.led_to)}
+        index = offset // BLOCK_BYTES
+        if index not in blocks:
+            return None
+        return BLOCK_BYTES * next(number for number in itertools.count(index) if number not in blocks)
 
     def is_followed(self, content: Content) -> bool:
         """Whether some program has followed the structure of a content, and not only read at random."""

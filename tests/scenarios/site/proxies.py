@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.children import children_of
 from tests.daemon.test_metrics_port import free_port
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import run_vbnfs
@@ -51,8 +52,7 @@ class Proxy(NamedTuple):
 
     def workers(self) -> set[int]:
         """Its processes that serve."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline") for pid in children.split()}
+        commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in children_of(self.process.pid)}
         return {pid for pid, path in commands.items() if b"worker process" in path.read_bytes()}
 
 

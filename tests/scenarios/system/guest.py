@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.children import children_of
 from tests.fixtures_mount import until
 from tests.mount_namespaces import NO_MOUNTS
 
@@ -130,8 +131,7 @@ class Guest:
             self._process.communicate()
 
     def _first_process(self) -> int:
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return int(children[0]) if children else -1
+        return next(iter(children_of(self._process.pid)), -1)
 
     def run(self, *command: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program in the guest, outside of all units. The exit status is the caller's to look at."""
