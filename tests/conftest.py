@@ -59,6 +59,20 @@ def umask() -> int:
     return mask
 
 
+@pytest.fixture(autouse=True)
+def _same_handlers() -> Iterator[None]:
+    """No test leaves another handler of a signal: those after it that are interrupted would not be."""
+    before = handlers()
+    yield
+    assert handlers() == before
+
+
+def handlers() -> list[object]:
+    """What is done at signals that vbnfs handles."""
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
+    return [signal.getsignal(number) for number in handled]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_reserve() -> Iterator[None]:
     """What the disk of the machine has free plays no part in tests, nor in what several of them share."""

@@ -88,7 +88,8 @@ def test_files_are_spread(dataset: vbnfs.Dataset, client: Client, server: FakeS3
     assert len(found) == 2 * len(SESSIONS) + 1
     counts = [whole_in(folder / name) for name in ("a", "b")]
     assert (sum(counts), min(counts) > 1) == (len(found), True)
-    assert sum(found["size_bytes"]) <= server.body_bytes < sum(found["size_bytes"]) + LISTS
+    server.wait_until(lambda server: server.body_bytes >= sum(found["size_bytes"]))
+    assert server.body_bytes < sum(found["size_bytes"]) + LISTS
     assert len(dataset.latest.sessions) == len(SESSIONS)  # the client has the table in its own cache
     server.forget_requests()
     ran = vbnfs.dask.map_sessions(where_it_runs, dataset=dataset, client=client)

@@ -274,8 +274,18 @@ class FakeS3Server:
             self._body_bytes = 0
 
     @property
+    def asked_bytes(self) -> int:
+        """Bytes of ranges that were asked for, also those that are on their way yet.
+
+        A range that was asked for twice, since its answer was late, counts once.
+        """
+        asked = {(one.key, one.headers["range"]) for one in self.requests if one.kind == "get_range"}
+        spans = (text.removeprefix("bytes=").split("-") for _, text in asked)
+        return sum(int(last) - int(first) + 1 for first, last in spans)
+
+    @property
     def body_bytes(self) -> int:
-        """Bytes of bodies that were written to connections."""
+        """Bytes of bodies that were written to connections. The one that gets them may have them a moment earlier."""
         with self._changed:
             return self._body_bytes
 

@@ -50,16 +50,6 @@ def serving(files: Mapping[str, Path]) -> FakeS3Server:
     return FakeS3Server(dataset.store)
 
 
-def asked_bytes(server: FakeS3Server) -> int:
-    """How many bytes of data files the server was asked for, also those that are on their way yet.
-
-    A range that was asked for twice, since its answer was late, counts once.
-    """
-    asked = {(request.key, request.headers["range"]) for request in server.requests if request.kind == "get_range"}
-    spans = (text.removeprefix("bytes=").split("-") for _, text in asked)
-    return sum(int(last) - int(first) + 1 for first, last in spans)
-
-
 class Rounds:
     """The behaviour of a server that is far away. It counts rounds of ranges that may depend on each other."""
 
@@ -111,7 +101,7 @@ def measure(
             programs.run(work, mount.path / f"{name}.nwb")
     finally:
         server.behaviours.remove(rounds)
-    found = Cost(rounds.count, asked_bytes(server), mount.status()["metrics"]["walks"] - walks)
+    found = Cost(rounds.count, server.asked_bytes, mount.status()["metrics"]["walks"] - walks)
     print(f"{name}: {found}, {server.count('get_range')} requests")
     return found
 
@@ -127,7 +117,7 @@ def measure_in_python(
         work(dataset.file(f"{name}.nwb").h5())
     finally:
         server.behaviours.remove(rounds)
-    found = Cost(rounds.count, asked_bytes(server), 0)
+    found = Cost(rounds.count, server.asked_bytes, 0)
     print(f"{name} in Python: {found}, {server.count('get_range')} requests")
     return found
 
@@ -149,9 +139,9 @@ def check_rounds_with_an_index(mounts: Mounts, server: FakeS3Server, directory: 
     for name in names:
         server.forget_requests()
         rounds = rounds_of([sys.executable, "-c", _LIST, str(mount.path / f"{name}.nwb")], server)
-        print(f"{name}: {rounds} rounds, {asked_bytes(server) / 1e6:.1f} MB in {server.count('get_range')} requests")
+        print(f"{name}: {rounds} rounds, {server.asked_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
         assert rounds <= 2
-        assert asked_bytes(server) <= 15e6
+        assert server.asked_bytes <= 15e6
     assert mount.status()["metrics"]["index_waves"] == len(names)
     mount.umount()
     settings = f"endpoint_url={server.endpoint_url!r}, cache_dir={str(directory / 'c')!r}, index={str(index)!r}"

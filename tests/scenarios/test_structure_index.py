@@ -93,7 +93,7 @@ def test_an_index_of_others(mounts: Mounts, server: FakeS3Server, index: Path, t
         until(lambda m=mount, o=options: "--index" not in o or list(tmp_path.rglob("structure-given")))
         server.forget_requests()
         use_without_structure([mount.path / f"sessions/{n}.nwb" for n in range(FILES)], tmp_path / "copy")
-        received[len(options)] = server.body_bytes
+        received[len(options)] = server.asked_bytes
     assert received[1] == received[2]
     assert rounds_to_list(server, mount.path / "sessions/11.nwb") == 2
     mount.umount()

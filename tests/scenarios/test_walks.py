@@ -76,7 +76,7 @@ def test_what_reads_no_structure_costs_nothing_more(mounts: Mounts, server: Fake
         files = [mount.path / f"sessions/{number}.nwb" for number in range(FILES)]
         server.forget_requests()
         use_without_structure(files, tmp_path / "copy")
-        received[option] = server.body_bytes
+        received[option] = server.asked_bytes
         assert walks_of(mount) == (0, 0)
         server.behaviours.extend([FAR] if option == "--hdf5" else [])
         run(sys.executable, "-c", LISTED, files[11])
