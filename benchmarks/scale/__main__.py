@@ -76,7 +76,7 @@ def _clients(directory: Path, course: Course, count: int, *, is_recorded: bool) 
         traces.store(found.alone)
     compared = measure.compare(found.together, found.own, found.slowdown)
     by_alone = measure.compare(found.together, found.alone, found.slowdown)
-    gates = [*found.gates(), *compared.gates]
+    gates = [*found.gates(), *compared.gates, *by_alone.gates_of_prediction]
     one, warm = found.together, found.warm
     lines = [
         ["unique bytes in slices, MB", f"{one.unique_bytes / 1e6:.1f}"],

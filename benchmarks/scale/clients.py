@@ -101,9 +101,9 @@ class Client:
         return ask_status(entry, seconds=60)
 
     @property
-    def is_served_by_proxy(self) -> bool:
-        """Whether it asks the site cache now."""
-        return all(each["problem"] is None for each in self.status()["site_cache"])
+    def asks_proxy(self) -> bool:
+        """Whether it would ask the site cache now."""
+        return all(each["is_asked"] for each in self.status()["site_cache"])
 
     @property
     def processes(self) -> list[int]:

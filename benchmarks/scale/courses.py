@@ -26,7 +26,7 @@ def expected_digests(course: Course) -> dict[Key, str]:
     reader.wait_until_ready()
     wanted = [turned(course.together, number) for number in range(len(course.together))]
     found = {}
-    for pairs in [*wanted, course.damaged, course.killed]:
+    for pairs in [*wanted, course.damaged, course.killed, course.after]:
         reader.begin(course.files.directory, pairs)
         found[key_of(pairs)] = reader.answer().digest
     reader.end()

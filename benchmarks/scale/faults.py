@@ -20,8 +20,12 @@ _HEAD: Final = b"\nKEY: "  # in the head of a file of nginx's cache
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The site cache damaged and killed: how many clients read wrong or not at all, and what was said of it."""
+    """The site cache damaged and killed: how many clients read wrong or not at all, and what was said of it.
 
+    `clients` are all of them. One has read all right before the site cache was damaged.
+    """
+
+    clients: int
     damaged_wrong: int
     damaged_said_by: int
     damaged_logged_by: int
@@ -29,17 +33,20 @@ class Faults:
     killed_wrong: int
     killed_failed_answers: int
     killed_to_s3: int
+    after_wrong: int
     came_back: int
 
-    def gates(self, clients: int) -> list[Gate]:
+    @property
+    def gates(self) -> list[Gate]:
         """No wrong byte, no failed read; and each client says so, and asks the site cache again."""
         return [
             Gate("damaged: clients with a wrong or failed read", self.damaged_wrong, 0),
-            Gate("damaged: clients that do not count it", clients - self.damaged_said_by, 0),
-            Gate("damaged: clients that do not log it", clients - self.damaged_logged_by, 0),
+            Gate("damaged: clients that do not count it", self.clients - 1 - self.damaged_said_by, 0),
+            Gate("damaged: clients that do not log it", self.clients - 1 - self.damaged_logged_by, 0),
             Gate("killed: clients with a wrong or failed read", self.killed_wrong, 0),
             Gate("killed: answers with an error", self.killed_failed_answers, 0),
-            Gate("killed: clients that do not come back to it", clients - self.came_back, 0),
+            Gate("back: clients with a wrong or failed read", self.after_wrong, 0),
+            Gate("back: clients that do not ask it", self.clients - self.came_back, 0),
         ]
 
 
@@ -59,17 +66,22 @@ def faults(lab: Lab, clients: Sequence[Client], expected: Mapping[Key, str]) -> 
     killed = read_all(clients, lambda _: course.killed, lambda: _kill_and_start(lab))
     to_s3 = [each for each in lab.since().s3 if each.client != lab.proxy.host.address]
     for client in clients:
-        wait_for(lambda client=client: client.is_served_by_proxy, "clients ask the site cache again")
+        wait_for(lambda client=client: client.asks_proxy, "clients would ask the site cache again")
+    lab.since()
+    back = read_all(clients, lambda _: course.after, lambda: None)
+    asking = {each.client for each in lab.since().proxy}
     after = [client.status()["metrics"]["failed_answers"] for client in clients]
     return Faults(
+        clients=len(clients),
         damaged_wrong=_wrong(damaged, right),
-        damaged_said_by=1 + sum(count > 0 for count in counts),
-        damaged_logged_by=1 + sum(logged),
+        damaged_said_by=sum(count > 0 for count in counts),
+        damaged_logged_by=sum(logged),
         wrong_blocks=sum(counts),
         killed_wrong=_wrong(killed, expected[key_of(course.killed)]),
         killed_failed_answers=sum(after) - sum(before),
         killed_to_s3=len(to_s3),
-        came_back=sum(client.is_served_by_proxy for client in clients),
+        after_wrong=_wrong(back, expected[key_of(course.after)]),
+        came_back=sum(client.host.address in asking for client in clients),
     )
 
 

@@ -33,8 +33,8 @@ class Size:
 
     @property
     def sessions(self) -> int:
-        """How many are made: those read together, before a proxy that is damaged, and before one that is killed."""
-        return self.together + 2 * self.others
+        """How many are made: those read together, and others before a proxy that is damaged, killed, and back."""
+        return self.together + 3 * self.others
 
 
 def _release(sessions: int, units: int, spikes: int, seconds: int) -> ReleaseScale:
@@ -52,8 +52,8 @@ def _release(sessions: int, units: int, spikes: int, seconds: int) -> ReleaseSca
 SIZES: Final = {
     size.name: size
     for size in (
-        Size("small", 2, 1, _release(4, 44, 8_000, 300)),
-        Size("real", 4, 1, _release(6, 425, 11_000, 2_250), idle_seconds=30.0),
+        Size("small", 2, 1, _release(5, 44, 8_000, 300)),
+        Size("real", 4, 1, _release(7, 425, 11_000, 2_250), idle_seconds=30.0),
     )
 }
 
@@ -80,6 +80,11 @@ class Course:
     def killed(self) -> Sequence[tuple[str, str]]:
         """While this is read, the site cache is killed."""
         return self.pairs[self.size.together + self.size.others :][: self.size.others]
+
+    @property
+    def after(self) -> Sequence[tuple[str, str]]:
+        """What is read when the site cache is back."""
+        return self.pairs[self.size.together + 2 * self.size.others :][: self.size.others]
 
 
 def make_course(directory: Path, size: Size) -> Course:

@@ -54,7 +54,7 @@ class Row:
 
 HEADER: Final = (
     *("clients", "site caches", "own caches warm", "requests to S3", "the most in a second", "GB from S3"),
-    *("median client, s", "slowest, s", "waiting for a slice, p99, s"),
+    *("median empty client, s", "slowest, s", "waiting for a slice, p99, s"),
 )
 
 
