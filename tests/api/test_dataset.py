@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
@@ -70,8 +70,10 @@ def test_names_of_files(dataset: vbnfs.Dataset) -> None:
     """A file is found by each path that mounts and `vbnfs://` have of it; a wrong version, or no text, says so."""
     file = dataset.version("0.1.0").file(SESSION)
     flat = "ecephys_sessions/ecephys_session_7.nwb"
-    for path in (f"v0.1.0/{flat}", f"vbnfs://v0.1.0/{flat}", file.place, PurePosixPath(f"v0.1.0/{SESSION}")):
+    texts, kinds = (f"v0.1.0/{flat}", f"vbnfs://v0.1.0/{flat}", file.place), (PurePosixPath, PureWindowsPath)
+    for path in (*texts, *(kind(f"v0.1.0/{SESSION}") for kind in kinds)):
         assert dataset.file(path) == file
+    assert dataset.version("0.1.0").file(PureWindowsPath(SESSION)) == file
     assert dataset.file(f"latest/{flat}") == dataset.file(flat) == dataset.latest.file(SESSION)
     with pytest.raises(DatasetError, match=r"no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
         dataset.open(f"v0.3.0/{SESSION}")
@@ -95,7 +97,8 @@ def test_one_file_is_no_list(dataset: vbnfs.Dataset) -> None:
     version = dataset.latest
     assert version.verify(version.file(UNITS))["outcome"].tolist() == ["good"]
     path = PurePosixPath(UNITS)
-    for files in (path, [path], pd.Index([f"v0.2.0/{UNITS}"]), np.array([UNITS]), iter([UNITS])):
+    windows = PureWindowsPath(UNITS)
+    for files in (path, [path], windows, pd.Index([f"v0.2.0/{UNITS}"]), np.array([UNITS]), iter([UNITS])):
         assert version.verify(files)["outcome"].tolist() == ["good"]
     assert version.find("units", columns="unit_id", sort="-snr", limit=np.int64(2)).to_numpy().tolist() == [
         [12],

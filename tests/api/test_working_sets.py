@@ -109,6 +109,8 @@ def test_verify(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path) ->
     assert dataset.latest.session(SESSION_ID).verify(fetch=True)["outcome"].tolist() == ["good"]
     assert {row["outcome"] for row in said("verify", f"manifests/v0.5.0/{SESSION}")} == {"good"}
     assert set(dataset.verify()["outcome"]) == {"good"}
+    with pytest.raises(ValueError, match="no files are named: leave them out for all of the version"):
+        version.verify([], fetch=True)
 
 
 def damage(file: vbnfs.File) -> None:
@@ -136,6 +138,9 @@ def test_diff(dataset: vbnfs.Dataset) -> None:
     dataset.diff()
     dataset.close()  # the tables that it has fetched are in the cache now
     found = dataset.diff()
+    assert found.as_json() == dataset.diff("v0.4.0", "v0.5.0").as_json() == dataset.latest.diff("v0.4.0").as_json()
+    with pytest.raises(TypeError, match=r"a dataset version is text, such as '0.5.0', and not 5"):
+        dataset.diff(5)  # type: ignore[arg-type]
     assert json.loads(json.dumps(found.as_json())) == json.loads(run_vbnfs("diff", "--json").stdout)
     assert found.files.loc[UNITS, "change"] == "changed"
     assert found.tables[UNITS].changed_columns == {"snr": 1}

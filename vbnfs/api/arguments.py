@@ -4,6 +4,8 @@ Where nothing looked, a wrong type would be an error of some method that it lack
 """
 
 from collections.abc import Iterable
+from os import PathLike, fspath
+from pathlib import PurePath
 from typing import SupportsInt
 
 
@@ -17,6 +19,16 @@ def text(value: object, what: str, such_as: str) -> str:
 def texts(values: str | Iterable[str], what: str, such_as: str) -> tuple[str, ...]:
     """Several texts; one alone will do."""
     return tuple(text(one, what, such_as) for one in ([values] if isinstance(values, str) else values))
+
+
+def path_text(path: str | PathLike[str]) -> str:
+    """A file's path in the dataset, with slashes also where the system has others. Raises `TypeError`."""
+    return path.as_posix() if isinstance(path, PurePath) else fspath(path)
+
+
+def version_name(name: object) -> str:
+    """A version by its name, `0.5.0`, or by that of its folder, `v0.5.0`. Raises `TypeError`."""
+    return text(name, "a dataset version", "0.5.0").removeprefix("v")
 
 
 def session_number(session_id: SupportsInt | str) -> int:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from typing import Final, TypeAlias
 
 from vbnfs.access.wanted import Wanted
-from vbnfs.api.arguments import text, texts
+from vbnfs.api.arguments import path_text, text, texts
 from vbnfs.api.files import File
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import MANIFESTS
@@ -47,7 +47,7 @@ def places_of(files: Files, in_version: str | None) -> list[str]:
     """Where files are in the dataset's tree; those that are named by text are of a version."""
     each: Iterable[Named] = [files] if isinstance(files, File | str | PathLike) else files
     try:
-        return [one.place if isinstance(one, File) else _place_of(fspath(one), in_version) for one in each]
+        return [one.place if isinstance(one, File) else _place_of(path_text(one), in_version) for one in each]
     except TypeError as error:
         raise TypeError(f"files are named by vbnfs.File, text or a path, or several, and not by {files!r}") from error
 

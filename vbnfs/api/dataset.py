@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
-from vbnfs.api.arguments import text
+from vbnfs.api.arguments import path_text, version_name
 from vbnfs.api.choosing import Files, Lfp, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
@@ -108,8 +108,8 @@ class Dataset:
         >>> vbnfs.Dataset().version("0.4.0")
         <vbnfs.Version 0.4.0: 7 files>
         """
-        named = None if name is None else text(name, "a dataset version", "0.5.0")
-        wanted = named.removeprefix("v") if named else self.config.dataset_version
+        named = self.config.dataset_version if name is None else name
+        wanted = None if named is None else version_name(named)
         with python_messages():
             return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
@@ -122,7 +122,7 @@ class Dataset:
         >>> vbnfs.Dataset().file("v0.4.0/project_metadata/units.csv").dataset_version
         '0.4.0'
         """
-        place = fspath(path).removeprefix("vbnfs://").strip("/").removeprefix(f"{MANIFESTS}/")
+        place = path_text(path).removeprefix("vbnfs://").strip("/").removeprefix(f"{MANIFESTS}/")
         first, _, rest = place.partition("/")
         if first == LATEST:
             return self.version().file(rest)
@@ -235,7 +235,8 @@ class Dataset:
         >>> vbnfs.Dataset().diff("0.4.0", "0.5.0")
         <vbnfs.Difference 0.4.0 to 0.5.0: 1 file, ... to fetch>
         """
-        return compare(self._connection, old, new or self.versions[-1], with_tables=tables)
+        older, newer = (name if name is None else version_name(name) for name in (old, new))
+        return compare(self._connection, older, newer or LATEST, with_tables=tables)
 
     def cite(self, record: str | Path) -> Citation:
         """What is to be said of the files that a record names, which `vbnfs mount --record FILE` has written.

@@ -36,6 +36,7 @@ PROTOCOL: Final = "vbnfs"
 _OPTIONS_OF_FSSPEC: Final = frozenset(
     {"use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop", "batch_size"}
 )
+_COPIED_BYTES: Final = 4 << 20  # at a time, out of the dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +237,22 @@ class VbnfsFileSystem(AbstractFileSystem):
         self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **options: Any
     ) -> None:
         """Copy a file out, and make a folder for a folder. A file gets its name when all of it is there."""
-        if outfile is not None or isfilelike(lpath) or self.isdir(rpath):
-            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **options)
-            return
-        path = Path(lpath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with output_file(path) as out:
-            super().get_file(rpath, None, callback=callback, outfile=out, **options)
+        open_file = lpath if outfile is None and isfilelike(lpath) else outfile
+        if open_file is not None:
+            self._copy(rpath, open_file, callback)
+        elif self.isdir(rpath):
+            Path(lpath).mkdir(parents=True, exist_ok=True)
+        else:
+            Path(lpath).parent.mkdir(parents=True, exist_ok=True)
+            with output_file(Path(lpath)) as out:
+                self._copy(rpath, out, callback)
+
+    def _copy(self, path: str, out: Any, callback: Any) -> None:
+        with self.open(path, "rb") as file:
+            callback.set_size(file.size)
+            while data := file.read(_COPIED_BYTES):
+                out.write(data)
+                callback.relative_update(len(data))
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> BufferedFile:
         if mode != "rb":

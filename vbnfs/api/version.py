@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from operator import index
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, SupportsInt
 
 import pandas as pd
@@ -11,7 +11,7 @@ import trio
 
 from vbnfs.access.finding import Asked, Finder
 from vbnfs.access.wanted import Wanted
-from vbnfs.api.arguments import session_number, text, texts
+from vbnfs.api.arguments import path_text, session_number, text, texts, version_name
 from vbnfs.api.choosing import QUERY, Files, Lfp, conditions_of, lfp_text, places_of, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
@@ -180,7 +180,7 @@ class Version:
         >>> vbnfs.Dataset().latest.file("units.csv").path
         'project_metadata/units.csv'
         """
-        name = fspath(path).strip("/")
+        name = path_text(path).strip("/")
         wanted = tuple(name.split("/"))
         flat = dict(flat_names([file.entry for file in self.files])).get(wanted)
         found = [file for file in self.files if file.entry is flat or file.entry.path[-len(wanted) :] == wanted]
@@ -266,7 +266,9 @@ class Version:
         chosen = wanted_of(files, self.name, sessions, behavior_only, having, lfp)
         return bring(self._connection, chosen, self.name, pin=pin_name(name), note=note, progress=progress)
 
-    def verify(self, files: Files = (), *, fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
+    def verify(
+        self, files: Files | None = None, *, fetch: bool = False, progress: ShowProgress = None
+    ) -> pd.DataFrame:
         """Hash files of this version that are in the cache (without `files`, all), and compare with the manifest.
 
         With `fetch` what is missing is fetched, and what is wrong fetched again. What does not match leaves the
@@ -276,12 +278,14 @@ class Version:
         `size_bytes`  of the file
         `detail`      the reason, where there is one
 
-        Raises `CacheError` where what is to be fetched has no room.
+        Raises `CacheError` where what is to be fetched has no room, and `ValueError` for a list without files.
 
         >>> vbnfs.Dataset().latest.verify(["project_metadata"], fetch=True)["outcome"].unique().tolist()
         ['good']
         """
-        paths = places_of(files, self.name) or places_of("", self.name)
+        paths = places_of("" if files is None else files, self.name)
+        if not paths:
+            raise ValueError("no files are named: leave them out for all of the version")
         return verify_files(self._connection, paths, is_fetched=fetch, progress=progress)
 
     def diff(self, old: str | None = None, *, tables: bool = True) -> Difference:
@@ -290,7 +294,8 @@ class Version:
         >>> vbnfs.Dataset().latest.diff(tables=False).totals["files"].sum().item()
         7
         """
-        return compare(self._connection, old, self.name, with_tables=tables)
+        older = None if old is None else version_name(old)
+        return compare(self._connection, older, self.name, with_tables=tables)
 
     def cite(
         self,
