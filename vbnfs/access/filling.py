@@ -58,16 +58,32 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
 
     def add(self, count_bytes: int) -> None:
-        """So many bytes have come."""
+        """So many bytes have come.
+
+        >>> progress = vbnfs.Progress(files=1, count_bytes=100)
+        >>> progress.add(40)
+        >>> progress.done_bytes
+        40
+        """
         self.done_bytes += count_bytes
 
     def note_failure(self, reason: str) -> None:
-        """A file has failed."""
+        """A file has failed.
+
+        >>> progress = vbnfs.Progress(files=1, count_bytes=100)
+        >>> progress.note_failure("the disk is full")
+        >>> progress.failed_files, progress.problem
+        (1, 'the disk is full')
+        """
         self.failed_files += 1
         self.problem = reason
 
     def fill(self) -> Fill:
-        """How far it is now."""
+        """How far it is now.
+
+        >>> vbnfs.Progress(files=1, count_bytes=100).fill()
+        Fill(files=1, ...)
+        """
         return Fill(self.files, self.done_files, self.count_bytes, self.done_bytes)
 
 

@@ -32,12 +32,20 @@ class Citation:
 
     @property
     def text(self) -> str:
-        """A paragraph for each dataset version. It names one hash, by which the list of all files is known again."""
+        """A paragraph for each dataset version. It names one hash, by which the list of all files is known again.
+
+        >>> print(vbnfs.Dataset().latest.session(1044385384).cite().text)
+        Data: visual-behavior-neuropixels, version 0.5.0 (s3://visual-behavior-neuropixels-data/...), 1 file, ...
+        """
         return "\n".join(version.paragraph() for version in self._versions)
 
     @property
     def list_hashes(self) -> dict[str, str]:
-        """By dataset version the BLAKE2b-256 of the list of its files, 64 hex digits."""
+        """By dataset version the BLAKE2b-256 of the list of its files, 64 hex digits.
+
+        >>> [len(one) for one in vbnfs.Dataset().latest.session(1044385384).cite().list_hashes.values()]
+        [64]
+        """
         return {version.dataset_version: version.list_hash for version in self._versions}
 
     @property
@@ -45,6 +53,9 @@ class Citation:
         """The files, by `path`: `dataset_version`, `hash`, `size_bytes`; of their object `key`, `version_id`, `url`.
 
         A hash is the blake2b of the manifest, 128 hex digits; None if that has none.
+
+        >>> vbnfs.Dataset().latest.session(1044385384).cite().files["hash"].str.len().tolist()
+        [128]
         """
         rows = (
             {**file.as_json(), "dataset_version": version.dataset_version, "size_bytes": file.size_bytes}
