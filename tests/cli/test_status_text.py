@@ -125,7 +125,8 @@ def test_lines_that_stand_there_where_there_is_something_to_say() -> None:
     assert "mount again to have it at the top ('vbnfs diff 0.5.0 0.6.0' compares)" in text
     assert "    proxy       http://proxy (HTTPS_PROXY)" in lines
     assert "    mirror      bucket=lab  5 blocks" in lines
-    assert "    site cache  http://a  1,204 blocks; http://b  0 blocks, away: http://b: refused; S3 is asked" in lines
+    servers = "http://a  1,204 blocks; http://b  0 blocks, failed last: http://b: refused; S3 is asked"
+    assert f"    site cache  {servers}" in lines
     assert "    also read   /lab/cache" in lines
     assert "held back now: 2 reads" in text
     assert "    old handle  a.nwb: a program that is gone (pid 12) has it open from before it was checked" in text

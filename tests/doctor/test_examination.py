@@ -15,6 +15,7 @@ from vbnfs.daemon.trial import Trial
 from vbnfs.doctor.examination import CHECKS, DEFECT, PROBES, Answers, Examination, Order, Probe, examine
 from vbnfs.doctor.findings import Finding, Level
 from vbnfs.doctor.fuse import FuseFacts
+from vbnfs.doctor.site_caches import SiteCacheFacts
 from vbnfs.doctor.throughput import ThroughputFacts, why_not_measured
 from vbnfs.objects import ListedObject, ObjectAttributes
 from vbnfs.rate import OFF
@@ -33,7 +34,7 @@ WELL: dict[str, Any] = {
     "name": NAME,
     "server": SERVER,
     "mirror": (None,),
-    "site cache": ((("http://a", None),),),
+    "site cache": (SiteCacheFacts("http://a", None, is_asked=True),),
     "throughput": ThroughputFacts(count_bytes=8 << 20, seconds=1.0),
 }
 Ask = Callable[[Order, Answers], Awaitable[Any]]

@@ -16,7 +16,7 @@ from tests.fakes.s3_server import Behaviour, FakeS3Server, always, error, for_ki
 from tests.fakes.store import Pattern
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
-from vbnfs.doctor import network, throughput
+from vbnfs.doctor import network, site_caches, throughput
 from vbnfs.doctor.findings import Finding, Level
 from vbnfs.errors import AccessDeniedError, ProxyError, UntrustedServerError, UsageError
 
@@ -183,6 +183,34 @@ async def test_the_mirror(server: FakeS3Server) -> None:
     [finding] = network.decide_mirror(gone, failure)
     assert finding.level is Level.TO_DO
     assert finding.text.endswith("reads go on from the dataset's own bucket")
+
+
+async def test_site_caches(server: FakeS3Server) -> None:
+    """Each is asked for one byte of an object version: one that refuses it is a finding, though it can be reached."""
+    with FakeS3Server(server.store) as well, FakeS3Server(server.store) as refusing:
+        refusing.behaviours.append(always(error(403, "AccessDenied")))
+        urls = f"{well.endpoint_url},{refusing.endpoint_url},http://127.0.0.1:1"
+        config = config_for(server.endpoint_url, site_cache=urls)
+        listed = (await network.ask_server(config)).listed
+        facts = await site_caches.ask_site_caches(config, listed)
+        [asked] = well.requests
+        assert (asked.kind, asked.headers["range"], "versionId" in asked.query) == ("get_range", "bytes=0-0", True)
+        good, refused, gone = site_caches.decide_site_caches(facts)
+        assert (good.level, good.text) == (Level.GOOD, f"{well.endpoint_url} serves")
+        assert (refused.level, gone.level) == (Level.TO_DO, Level.TO_DO)
+        assert refused.text.startswith(f"{refusing.endpoint_url} does not serve this machine: ")
+        assert "--allow" in refused.remedy
+        assert "Connection refused; reads go on without it" in gone.text
+        well.forget_requests()
+        server.behaviours.append(always(error(503, "SlowDown")))
+        for manifests in ((), listed):
+            facts = await site_caches.ask_site_caches(config, manifests)
+            reached, *_ = site_caches.decide_site_caches(facts)
+            assert (reached.level, reached.text) == (
+                Level.NOTE,
+                f"{well.endpoint_url} can be reached; S3 names no file to ask it for",
+            )
+        assert well.requests == []
 
 
 async def test_throughput_is_of_8_mib(server: FakeS3Server) -> None:

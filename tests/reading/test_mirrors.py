@@ -16,7 +16,7 @@ class _Server(SimpleNamespace):
 
 
 def servers(*names: str) -> list[Any]:
-    return [_Server(name=name, is_resting=False) for name in names]
+    return [_Server(name=name, is_resting=False, blocks=0, problem=None) for name in names]
 
 
 def chosen(mirrors: Mirrors) -> list[str]:
@@ -58,3 +58,11 @@ def test_a_copy_is_asked_before_a_site_cache() -> None:
         server.is_resting = True
     asked = list(Mirrors([copy], site).to_ask(cast(Content, SimpleNamespace(content_id="1")), None))
     assert [server.name for server in asked] == ["copy"]
+
+
+def test_what_is_wrong_is_said_until_it_has_served() -> None:
+    """A site cache that has failed says why, also where it rests no more, or never did: it refuses each file."""
+    refusing, well = servers("a", "b")
+    refusing.problem = "HTTP 403"
+    report = mirrors([refusing, well]).site_caches_report()
+    assert [each["problem"] for each in report] == ["HTTP 403", None]

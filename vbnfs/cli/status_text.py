@@ -73,8 +73,8 @@ def _dataset(status: Status) -> Facts:
 
 
 def _site_cache(server: Mapping[str, Any]) -> str:
-    away = f", away: {server['problem']}; S3 is asked" if server["problem"] else ""
-    return f"{server['url']}  {server['blocks']:,} blocks{away}"
+    failed = f", failed last: {server['problem']}; S3 is asked" if server["problem"] else ""
+    return f"{server['url']}  {server['blocks']:,} blocks{failed}"
 
 
 def _sections(status: Status) -> dict[str, Facts]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from vbnfs.config.settings import Config
-from vbnfs.doctor import disk, disk_question, fuse, machine, mounts, network, throughput
+from vbnfs.doctor import disk, disk_question, fuse, machine, mounts, network, site_caches, throughput
 from vbnfs.doctor.findings import Finding, Level, left_out, to_do
 from vbnfs.errors import UsageError, VbnfsError
 from vbnfs.host.mountinfo import MountEntry
@@ -123,8 +123,11 @@ async def _ask_mirror(order: Order, _answers: Answers) -> tuple[VbnfsError | Non
     return (await network.ask_mirror(order.config),)
 
 
-async def _ask_site_caches(order: Order, _answers: Answers) -> tuple[tuple[tuple[str, VbnfsError | None], ...]]:
-    return (await network.ask_site_caches(order.config),)
+async def _ask_site_caches(order: Order, answers: Answers) -> Sequence[site_caches.SiteCacheFacts]:
+    if not _has_site_caches(order):
+        return ()
+    server = await answers.of("server")
+    return await site_caches.ask_site_caches(order.config, () if server is None else server.listed)
 
 
 async def _measure(order: Order, answers: Answers) -> throughput.ThroughputFacts:
@@ -179,8 +182,8 @@ PROBES: Final[Mapping[str, Probe]] = {
     ),
     "site cache": Probe(
         _ask_site_caches,
-        20.0,
-        _silent("a site cache does not answer; reads go on without it", *_NETWORK),
+        80.0,  # half of them for the server
+        _silent("a site cache does not answer; reads go on without it", _NETWORK[0], site_caches.SECTION),
         is_of_network=True,
     ),
     "throughput": Probe(_measure, 90.0, _NO_SERVER, is_of_network=True),
@@ -202,8 +205,8 @@ def _mirror(order: Order, facts: tuple[VbnfsError | None]) -> Iterator[Finding]:
     return network.decide_mirror(order.config, facts[0])
 
 
-def _site_caches(_order: Order, facts: tuple[tuple[tuple[str, VbnfsError | None], ...]]) -> Iterator[Finding]:
-    return network.decide_site_caches(facts[0])
+def _has_site_caches(order: Order) -> bool:
+    return bool(order.config.site_cache)
 
 
 def _of(decide: Callable[..., Iterable[Finding]]) -> Callable[..., Iterable[Finding]]:
@@ -228,7 +231,7 @@ CHECKS: Final[Sequence[Check]] = (
     Check("certificates", ("server",), _of(network.decide_certificates)),
     Check("server", ("name", "server"), _of(network.decide_server)),
     Check("mirror", ("mirror",), _mirror, lambda order: order.config.mirror is not None),
-    Check("site cache", ("site cache",), _site_caches, lambda order: bool(order.config.site_cache)),
+    Check("site cache", ("site cache",), _of(site_caches.decide_site_caches), _has_site_caches),
     Check("throughput", ("throughput",), _of(throughput.decide_throughput)),
     Check("mounts", ("mounts",), _of(mounts.decide_mounts)),
 )

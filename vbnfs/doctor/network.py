@@ -6,7 +6,7 @@ Each failure is said once, by the check that it belongs to; the others name that
 import ipaddress
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +37,7 @@ from vbnfs.errors import (
 )
 from vbnfs.host.places import Anchor, Place
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ListedObject
+from vbnfs.objects import ListedObject, RangeRequest, Received
 from vbnfs.s3.addresses import bucket_base
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.proxies import Proxy
@@ -163,24 +163,18 @@ async def _manifests(config: Config, client: S3Client) -> tuple[ListedObject, ..
 async def ask_mirror(config: Config) -> VbnfsError | None:
     """Why the mirror cannot be reached; None if it can, or there is none."""
     place = config.mirror
-    return None if place is None else await _reach(config, place)
+    return None if place is None else await reach(config, place)
 
 
-async def ask_site_caches(config: Config) -> tuple[tuple[str, VbnfsError | None], ...]:
-    """Of each site cache its URL, and why it cannot be reached."""
-    found: dict[str, VbnfsError | None] = {}
+async def reach(config: Config, place: MirrorPlace, sample: RangeRequest | None = None) -> VbnfsError | None:
+    """Why a server near this machine cannot be reached, or does not give a sample; None if it does.
 
-    async def ask(url: str) -> None:
-        found[url] = await _reach(config, MirrorPlace(endpoint_url=url))
+    What it does not name is the dataset's.
+    """
 
-    async with trio.open_nursery() as nursery:
-        for url in config.site_cache:
-            nursery.start_soon(ask, url)
-    return tuple((url, found[url]) for url in config.site_cache)
+    async def receive(_received: Received) -> None:
+        pass
 
-
-async def _reach(config: Config, place: MirrorPlace) -> VbnfsError | None:
-    """Why a server near this machine cannot be reached; None if it can. What it does not name is the dataset's."""
     try:
         client = S3Client(
             bucket=place.bucket or config.bucket,
@@ -193,6 +187,8 @@ async def _reach(config: Config, place: MirrorPlace) -> VbnfsError | None:
         )
         async with client:
             await client.reach()
+            if sample is not None:
+                await client.get_range(sample, receive)
     except (StorageError, UsageError) as error:
         return error
     return None
@@ -308,16 +304,6 @@ def decide_mirror(config: Config, failure: VbnfsError | None) -> Iterator[Findin
         yield replace(finding, text=f"{finding.text}; reads go on from the dataset's own bucket")
     elif config.mirror is not None:
         yield good(f"{config.mirror} can be reached")
-
-
-def decide_site_caches(found: Iterable[tuple[str, VbnfsError | None]]) -> Iterator[Finding]:
-    """Whether each site cache can be reached."""
-    for url, failure in found:
-        if failure is None:
-            yield good(f"{url} can be reached")
-        else:
-            finding = failed(failure)
-            yield replace(finding, text=f"{finding.text}; reads go on without it")
 
 
 def _see(check: str) -> Finding:

@@ -52,7 +52,7 @@ async def measure(config: Config, listed: Sequence[ListedObject]) -> ThroughputF
     metrics = Metrics()
     try:
         async with make_client(config, metrics) as client:
-            version, size_bytes = await _largest(client, await _files(config, client, listed))
+            version, size_bytes = await _largest(client, await files_of_the_newest(config, client, listed))
             if not size_bytes:
                 return ThroughputFacts(reason="the newest dataset version has no file with anything in it")
             began = trio.current_time()
@@ -65,7 +65,7 @@ async def measure(config: Config, listed: Sequence[ListedObject]) -> ThroughputF
     return ThroughputFacts(failure=failure)
 
 
-async def _files(config: Config, client: S3Client, listed: Sequence[ListedObject]) -> list[DataFile]:
+async def files_of_the_newest(config: Config, client: S3Client, listed: Sequence[ListedObject]) -> list[DataFile]:
     """Some files of the newest version, sessions first. Raises a `StorageError`, `ManifestError`."""
     by_version = {
         version: one for one in listed if (version := version_of_file_name(one.key.rpartition("/")[2])) is not None

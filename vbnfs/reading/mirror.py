@@ -63,7 +63,7 @@ class Mirror:
         self.name: Final = name
         self.what: Final = "site cache" if has_versions else "mirror"
         self.blocks = 0  # that came from here
-        self.problem: str | None = None  # why it was not asked lately; None once it has served again
+        self.problem: str | None = None  # why it failed; None once it has served again
         self._client = client
         self._has_versions = has_versions
         self._patience = Patience(patience_seconds, self._is_there if has_versions else None)

@@ -41,11 +41,8 @@ class Mirrors:
             yield chosen
 
     def site_caches_report(self) -> list[dict[str, str | int | None]]:
-        """Of each its URL, how many blocks came from it, and why it is not asked now (None: it is)."""
-        return [
-            {"url": each.name, "blocks": each.blocks, "problem": each.problem if each.is_resting else None}
-            for each in self._site_caches
-        ]
+        """Of each its URL, how many blocks came from it, and why it failed (None: it has served since)."""
+        return [{"url": each.name, "blocks": each.blocks, "problem": each.problem} for each in self._site_caches]
 
     async def refresh(self) -> set[str]:
         """The ids of contents that other processes have found wrong in one of them."""

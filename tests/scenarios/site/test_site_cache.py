@@ -19,6 +19,7 @@ from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs
 from tests.scenarios.site.proxies import ENGINES, Proxy, Start, asked_ranges, running_nginx
 from tests.waiting import until
+from vbnfs.blocks import BLOCK_BYTES
 
 pytestmark = pytest.mark.slow
 STALLED_SECONDS: Final = 3.5  # after 2 s S3 or a mirror would be asked once more
@@ -77,20 +78,45 @@ def test_two_machines_fetch_each_byte_once(
 
 
 def test_a_site_cache_that_goes_and_returns(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """While it is away S3 is asked, status says so, and no read fails; then it is asked again by itself."""
+    """While it is away S3 is asked, status says so, and no read fails; then it is asked again by itself.
+
+    That it was away is said until something came from it.
+    """
     port = free_port()
     mount = mounts(server.endpoint_url, "--site-cache", f"http://127.0.0.1:{port}")
-    names = iter(FILES)
-    first = next(names)
+    first, *names = FILES
     assert (mount.path / first).read_bytes() == PLAIN[first]
     [found] = mount.status()["site_cache"]
     assert found["problem"] is not None
-    assert "away: " in run_vbnfs("status", mount.path).stdout
+    assert "failed last: " in run_vbnfs("status", mount.path).stdout
     with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}", port=port):
-        until(lambda: mount.status()["site_cache"][0]["problem"] is None, seconds=60)
-        second = next(names)
-        assert (mount.path / second).read_bytes() == PLAIN[second]
-        assert mount.status()["site_cache"][0]["blocks"] >= 12
+        places = ((name, at) for at in range(11 * BLOCK_BYTES, 0, -BLOCK_BYTES) for name in names)
+
+        def has_served() -> bool:
+            name, at = next(places)  # of which nothing was read
+            with (mount.path / name).open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                assert os.pread(file.fileno(), 10, at) == PLAIN[name][at : at + 10]
+            return "failed last: " not in run_vbnfs("status", mount.path).stdout
+
+        until(has_served, seconds=60)
+        assert mount.status()["site_cache"][0]["blocks"] > 0
+
+
+@pytest.mark.parametrize("options", [["--allow=10.9.0.0/16"], ["--bucket=another"]])
+def test_one_that_does_not_serve_this_machine(
+    mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: list[str]
+) -> None:
+    """A site cache for other machines, or for another bucket: S3 is asked, and status and doctor say it."""
+    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}", *options) as nginx:
+        mount = mounts(server.endpoint_url, "--site-cache", url(nginx))
+        assert (mount.path / FIRST).read_bytes() == PLAIN[FIRST]
+        status = run_vbnfs("status", mount.path).stdout
+        assert f"site cache  {url(nginx)}  0 blocks, failed last: " in status
+        doctor = run_vbnfs("doctor", "--no-throughput", *mount.options)
+        assert doctor.returncode == 1
+        assert f"{url(nginx)} does not serve this machine: " in doctor.stdout
+        assert "check --allow and --bucket of 'vbnfs site-cache'" in doctor.stdout
 
 
 def test_a_slow_one_is_asked_once(mounts: Mounts, server: FakeS3Server) -> None:
