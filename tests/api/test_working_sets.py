@@ -97,6 +97,17 @@ def test_no_room(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, dataset:
     small.close()
 
 
+def test_how_far_verifying_is(dataset: vbnfs.Dataset) -> None:
+    """A function hears how many bytes of what is complete were hashed; a file that is not is none of them."""
+    found = dataset.latest.prefetch([UNITS], progress=False)
+    [size_bytes], heard = found["size_bytes"], list[tuple[int, int, int, int]]()
+    dataset.latest.verify(
+        [UNITS, SESSION],
+        progress=lambda one: heard.append((one.done_files, one.files, one.done_bytes, one.count_bytes)),
+    )
+    assert heard[-1] == (2, 2, size_bytes, size_bytes)
+
+
 def test_verify(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path) -> None:
     """A file is hashed anew; what is damaged is found, and with `fetch` fetched again and good; a command agrees."""
     version = dataset.latest

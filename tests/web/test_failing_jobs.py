@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import trio
 
 from tests.fakes.dataset import serve
 from tests.fakes.disks import memory_disk, remount
-from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, always, error
+from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, always, error, for_kind, held
 from tests.waiting import until
 from tests.web.conftest import Visit, visiting
+from vbnfs.reading.hashing import Hasher
+from vbnfs.web.orders import Kind, Order
 
 FILES: Final = {
     f"behavior_ecephys_sessions/{number}/ecephys_session_{number}.nwb": os.urandom(1 << 20) for number in range(2)
@@ -112,6 +116,41 @@ def test_s3_that_does_not_answer(
             assert words in said(visit)
         s3.behaviours.clear()
         assert again(visit) == "Fetch 2 files : 2 files here, and checked"
+
+
+@pytest.mark.parametrize("kind", [Kind.FETCH, Kind.VERIFY])
+def test_a_job_ends_before_it_has_made_any_progress(
+    s3: FakeS3Server, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its button ends it while S3 does not say how large the files are, and while a file is hashed."""
+    gate, begun = threading.Event(), threading.Event()
+
+    async def hash_without_end(hasher: Hasher, work: Callable[[], None]) -> None:
+        begun.set()
+        await trio.sleep_forever()
+
+    def hold(request: Request, honest: Reply) -> Reply | None:
+        begun.set()
+        return held(gate)(request, honest)
+
+    s3.behaviours.append(for_kind("list_versions", always(error(403, "AccessDenied"))))
+    with visiting(s3) as visit:
+        visit.browser.get("/")
+        if kind is Kind.FETCH:
+            s3.behaviours.append(for_kind("head", hold))
+        else:
+            fetch(visit)
+            monkeypatch.setattr(Hasher, "with_pause", hash_without_end)
+        number = visit.house.jobs.start(Order(kind, (PLACES[0],), "0.5.0" if kind is Kind.FETCH else None))
+        until(begun.is_set)
+        asked = s3.count("head")
+        visit.browser.post(f"/jobs/{number}/end")
+        try:
+            until(lambda: not visit.house.jobs.all()[0].is_running)
+        finally:
+            gate.set()
+        assert visit.house.jobs.all()[0].outcome == "ended by you; what had come stays"
+        assert s3.count("head") == asked  # it did not wait until S3 was asked once more
 
 
 def test_a_plan_and_a_look_without_s3(s3: FakeS3Server) -> None:

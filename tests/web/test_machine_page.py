@@ -122,6 +122,20 @@ def test_an_examination_is_made_once_at_a_time() -> None:
     assert examining.now.failure == "The examination failed: no room"
 
 
+def test_an_examination_with_a_defect_ends() -> None:
+    """Whatever goes wrong, an examination ends, and says what it was; the next one can be made."""
+
+    def examine() -> Sequence[Finding]:
+        raise KeyError("fuse")
+
+    examining = Examining(examine)
+    for _ in range(2):
+        examining.begin()
+        until(lambda: not examining.now.is_running)
+        reason = "a defect of vbnfs (KeyError: 'fuse'); please report it"
+        assert examining.now.failure == f"The examination failed: {reason}"
+
+
 def test_findings_on_the_page(visit: Visit) -> None:
     """A button begins an examination; its findings stand on the page afterwards, with remedies, as text."""
     assert "Examine this machine<" in visit.browser.get("/machine").text

@@ -39,6 +39,8 @@ Wait = Callable[[Content], Awaitable[None]]
 class Progress:
     """How far it is: of so many `files` and `count_bytes` that were missing, and which mount does it, if one does.
 
+    Where files are verified, and nothing is fetched, these are the bytes that are to be hashed.
+
     More than `count_bytes` come where something has to be fetched again. `failed_files` did not come or are not kept;
     `problem` is why the last of them is not.
 

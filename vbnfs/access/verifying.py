@@ -77,16 +77,25 @@ class Outcome:
 
 Show = Callable[[Finding], None]
 ShowProgress = Callable[[Progress], Awaitable[None]]  # until it is cancelled
+Watch = Callable[[Progress], object]  # gets it once, and sees it change
 Files = Sequence[tuple[str, Node]]  # by name, each once
 
 
 async def verify(
-    work: "Work", asked: Asked, *, is_asked: bool, fetch: bool, show: Show, bar: ShowProgress
+    work: "Work",
+    asked: Asked,
+    *,
+    is_asked: bool,
+    fetch: bool,
+    show: Show,
+    bar: ShowProgress,
+    watch: Watch = lambda progress: None,
 ) -> Outcome:
     """Verify files of the dataset, as they are asked for by paths; without `is_asked`, all that is complete.
 
-    `show` is called with each finding as it is made, and again where the end makes another of it. Raises a
-    `StorageError` if it cannot be found out what there is, `CacheError` where what is to be fetched has no room.
+    `show` is called with each finding as it is made, and again where the end makes another of it. `bar` has how much
+    was fetched, and `watch` how much was hashed where nothing is fetched. Raises a `StorageError` if it cannot be
+    found out what there is, `CacheError` where what is to be fetched has no room.
     """
     shown = show if is_asked else _unless_lacking(show)
     every = (file for found in asked.values() for file in found)
@@ -94,7 +103,7 @@ async def verify(
     if fetch:
         found = await work.fetch_all(files, show=shown, show_again=show, bar=bar)
     else:
-        found = await work.check_files(files, show=shown)
+        found = await work.check_files(files, show=shown, watch=watch)
         await trio.to_thread.run_sync(work.check_again, found, show)
     return _outcome(asked, found, is_asked=is_asked)
 
@@ -161,7 +170,9 @@ class Work:
             on_mismatch=on_mismatch,
             on_hashed=on_hashed,
             without_pauses=True,
+            on_hashed_bytes=self._note_hashed,
         )
+        self._hashing = Progress()
         self._parts: Mapping[str, Portion] = {}  # of files that are not wanted as a whole, by content id
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
@@ -184,13 +195,28 @@ class Work:
             await trio.to_thread.run_sync(self.check_again, found, show_again)
             return found
 
-    async def check_files(self, files: Files, *, show: Show) -> dict[int, Finding]:
-        """A finding for each different file, by inode. Nothing is fetched."""
+    async def check_files(self, files: Files, *, show: Show, watch: Watch) -> dict[int, Finding]:
+        """A finding for each different file, by inode. Nothing is fetched; `watch` gets how much was hashed."""
         found: dict[int, Finding] = {}
+        progress = Progress(files=len(files), count_bytes=await trio.to_thread.run_sync(self._to_hash_bytes, files))
+        self._hashing = progress
+        watch(progress)
         for path, node in files:
             found[node.inode] = await self._finding(path, node)
+            progress.done_files += 1
             show(found[node.inode])
         return found
+
+    def _note_hashed(self, count_bytes: int) -> None:
+        self._hashing.add(count_bytes)
+
+    def _to_hash_bytes(self, files: Files) -> int:
+        """How many bytes files have that are all here, as far as their sizes are known."""
+        named = [node.content for _, node in files if isinstance(node, DataNode) and why_unverifiable(node) is None]
+        known = [(one, self._catalog.sizes.get(one)) for one in named]
+        contents = [one.with_attributes(attributes) for one, attributes in known if attributes is not None]
+        lacking = {one.content for one in self._lacking(list(map(Portion.whole, contents)))}
+        return sum(one.size_bytes for one in contents if one not in lacking)
 
     def _lacking(self, portions: Sequence[Portion]) -> list[Portion]:
         """Those of whose contents something is missing."""

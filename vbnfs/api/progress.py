@@ -21,10 +21,17 @@ class Showing:
 
     `how` None: where a person sees it. False: never. A function gets the `Progress` some times a second, in the
     thread that waits for the work, and when the work has ended. `text` says it in words; '' is not shown.
+    `first` is what it gets while nothing is known yet; None: it is not called until then.
     """
 
-    def __init__(self, how: bool | Callable[[Any], object] | None, text: Callable[[Any], str] | None = None) -> None:
-        self._progress: Any = None
+    def __init__(
+        self,
+        how: bool | Callable[[Any], object] | None,
+        text: Callable[[Any], str] | None = None,
+        *,
+        first: Progress | None = None,
+    ) -> None:
+        self._progress: Any = first
         self._how, self._text_of = how, text or text_of
         self._line: _Line | None = None if how is False or callable(how) else _where_a_person_sees()
         self._text = ""

@@ -31,7 +31,7 @@ from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
 from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
-from vbnfs.api.progress import Showing, ShowProgress
+from vbnfs.api.progress import Progress, Showing, ShowProgress
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
 from vbnfs.dataset.names import MANIFESTS
@@ -73,9 +73,13 @@ def brought(
     pin: str | None = None,
     note: str | None = None,
     progress: ShowProgress = None,
+    first: Progress | None = None,
 ) -> Outcome:
-    """The same; what became of the files, whatever that is. Raises a `VbnfsError` where it does not come to that."""
-    with Showing(progress) as showing:
+    """The same; what became of the files, whatever that is. Raises a `VbnfsError` where it does not come to that.
+
+    `first`: see `Showing`.
+    """
+    with Showing(progress, first=first) as showing:
         return connection.run_showing(showing, _bring, wanted.check(), in_version, pin, note, showing)
 
 
@@ -148,10 +152,15 @@ def verify_files(
 
 
 def verified(
-    connection: Connection, paths: Sequence[str], *, is_fetched: bool, progress: ShowProgress = None
+    connection: Connection,
+    paths: Sequence[str],
+    *,
+    is_fetched: bool,
+    progress: ShowProgress = None,
+    first: Progress | None = None,
 ) -> Outcome:
-    """The same, as values. Raises a `VbnfsError`."""
-    with Showing(progress) as showing:
+    """The same, as values. Raises a `VbnfsError`. `first`: see `Showing`."""
+    with Showing(progress, first=first) as showing:
         return connection.run_showing(showing, _verify, paths, is_fetched, showing)
 
 
@@ -159,8 +168,15 @@ async def _verify(parts: Parts, paths: Sequence[str], is_fetched: bool, showing:
     where = _place(parts, None)
     asked = await trio.to_thread.run_sync(asked_files, parts.versions, paths)
     async with parts.files.judging(where, trusts=False) as work:
-        is_asked = bool(paths)
-        return await verify(work, asked, is_asked=is_asked, fetch=is_fetched, show=_show_nothing, bar=showing.note)
+        return await verify(
+            work,
+            asked,
+            is_asked=bool(paths),
+            fetch=is_fetched,
+            show=_show_nothing,
+            bar=showing.note,
+            watch=showing.watch,
+        )
 
 
 def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:

@@ -38,15 +38,25 @@ class Hashes:
 
 
 class Hasher:
-    """Hashes what `cache` has, and what `source` fetches where that is wanted. `without_pauses`: without pausing."""
+    """Hashes what `cache` has, and what `source` fetches where that is wanted. `without_pauses`: without pausing.
+
+    `on_hashed_bytes` is called with how many bytes have been hashed since it was called before.
+    """
 
     def __init__(
-        self, cache: BlockCache, source: BlockSource, digests: DigestStore, *, without_pauses: bool = False
+        self,
+        cache: BlockCache,
+        source: BlockSource,
+        digests: DigestStore,
+        *,
+        without_pauses: bool = False,
+        on_hashed_bytes: Callable[[int], None] = lambda count_bytes: None,
     ) -> None:
         self._cache = cache
         self._source = source
         self._digests = digests
         self._without_pauses = without_pauses
+        self._on_hashed_bytes = on_hashed_bytes
 
     async def hash(self, content: Content, *, fetch: bool) -> Hashes | None:
         """Hash the blocks, each checked now, a few MiB at a time. None if one is missing and not to be fetched.
@@ -72,6 +82,7 @@ class Hasher:
                     digests.extend(digest(blocks[index]) if makes_digests else b"")
 
             await self.with_pause(add)
+            self._on_hashed_bytes(sum(map(len, found.values())))
         return Hashes(whole.hexdigest(), fingerprint.text(), bytes(digests) if makes_digests else None)
 
     async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:

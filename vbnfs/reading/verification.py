@@ -39,7 +39,7 @@ class Verifier:
 
     `on_mismatch` is called with the id of a content whose bytes are wrong, and may be in the kernel's memory.
     `on_hashed` gets each content that was found good, and the seal that its file had all the while. `without_pauses`
-    hashes without pausing.
+    and `on_hashed_bytes`: see `Hasher`.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -54,6 +54,7 @@ class Verifier:
         on_mismatch: Callable[[str], None] = lambda content_id: None,
         on_hashed: Callable[[Content, Seal], None] = lambda content, seal: None,
         without_pauses: bool = False,
+        on_hashed_bytes: Callable[[int], None] = lambda count_bytes: None,
     ) -> None:
         self._mirrors = mirrors
         self._cache = cache
@@ -63,7 +64,7 @@ class Verifier:
         self._metrics = metrics
         self._on_mismatch = on_mismatch
         self._on_hashed = on_hashed
-        self._hasher = Hasher(cache, source, digests, without_pauses=without_pauses)
+        self._hasher = Hasher(cache, source, digests, without_pauses=without_pauses, on_hashed_bytes=on_hashed_bytes)
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
         self._opened: set[Content] = set()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vbnfs.errors import VbnfsError
+from vbnfs.errors import VbnfsError, with_remedy
 
 Finding = Mapping[str, str | None]  # check, level, text, remedy, see
 Examine = Callable[[], Sequence[Finding]]
@@ -55,7 +55,15 @@ class Examining:
         try:
             found = sorted(self._examine(), key=lambda one: one["level"] != TO_DO)
             ended = Examined(is_running=False, findings=found, ended=time.time())
-        except (VbnfsError, OSError, RuntimeError) as error:
-            ended = Examined(is_running=False, failure=f"The examination failed: {error}")
+        except Exception as error:  # else it would seem to run as long as the page is served
+            ended = Examined(is_running=False, failure=f"The examination failed: {_why(error)}")
         with self._lock:
             self._now = ended
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, VbnfsError):
+        return with_remedy(error)
+    if isinstance(error, OSError):
+        return str(error)
+    return f"a defect of vbnfs ({type(error).__name__}: {error}); please report it"

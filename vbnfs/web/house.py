@@ -29,6 +29,7 @@ from vbnfs.access.wanted import Wanted
 from vbnfs.amounts import files, size
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
+from vbnfs.api.progress import Progress
 from vbnfs.api.working_sets import brought, plan, verified
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
@@ -157,14 +158,15 @@ class House:
 
     def _fetched(self, order: Order, report: Report) -> str:
         wanted = Wanted(tuple(order.places), lfp=order.lfp, dataset_version=order.version).check()
-        found = brought(self.connection, wanted, order.version, pin=order.pin, progress=report)
+        found = brought(self.connection, wanted, order.version, pin=order.pin, progress=report, first=Progress())
         check(found, with_reason=True)
         return f"{files(len(found.findings))} here, and checked" + (
             f"; held by the pin {order.pin}" if order.pin else ""
         )
 
     def _verified(self, order: Order, report: Report) -> str:
-        check(verified(self.connection, order.places, is_fetched=False, progress=report), with_reason=True)
+        found = verified(self.connection, order.places, is_fetched=False, progress=report, first=Progress())
+        check(found, with_reason=True)
         return "its hash is the manifest's"
 
     def _evicted(self, order: Order, report: Report) -> str:
