@@ -3,6 +3,7 @@
 Its timers are forty times as fast as real ones, and its clock and whether it is hidden are set by the test.
 """
 
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ CLOCK: Final = """(() => {
 })()"""  # a tick is what 'every 1s' takes
 
 
+TROUBLE: Final = "document.querySelector('#trouble').innerText"
 HAS_ALL_PARTS: Final = (
     "[...document.querySelectorAll('#map + .wide meter')].every(one => one.value === Math.max(1, one.max))"
 )
@@ -44,12 +46,14 @@ HAS_ALL_PARTS: Final = (
 
 @dataclass
 class Watched:
-    """A page that is open in a browser, and S3, which answers for sessions once `gate` is set."""
+    """A page that is open in a browser, its process, and S3, which answers for sessions once `gate` is set."""
 
     browser: Browser
     address: str
     gate: threading.Event
     server: FakeS3Server
+    process: "subprocess.Popen[str]"
+    cache: Path
 
     def open(self, where: str) -> None:
         """Go to one of the page's addresses, with all that it loads."""
@@ -99,14 +103,14 @@ def watched(
     options = ("--port", "0", "--cache-dir", str(work / "cache"))
     with (
         serve(three_sessions) as server,
-        page(server, *options) as (address, _),
+        page(server, *options) as (address, process),
         Browser(work / "profile") as browser,
     ):
         server.behaviours.append(hold)
         browser.show(1280, 800)
         browser.open(address)
         browser.before_each_page(CLOCK)
-        yield Watched(browser, address.partition("?")[0], gate, server)
+        yield Watched(browser, address.partition("?")[0], gate, server, process, work / "cache")
         gate.set()
         assert browser.complaints == []
 
@@ -227,3 +231,36 @@ def test_the_machine_s_page_rests(watched: Watched, tmp_path: Path) -> None:
         watched.asks("machine")
     finally:
         run_vbnfs("umount", tmp_path / "vbn")
+
+
+def test_what_has_no_answer_is_said(watched: Watched) -> None:
+    """Why something is refused stands above the page while jobs are polled, until something that is asked for is had.
+
+    A server that is gone stands there as soon as anything is asked for, and so does one that was started anew. Once
+    the browser is let in there, the page follows again.
+    """
+    browser = watched.browser
+    watched.open("sessions")
+    browser.evaluate("document.querySelector('input[value=\"1048576384\"]').click()")
+    watched.begin()
+    browser.evaluate("htmx.ajax('POST', 'evict', { target: '#jobs', values: { place: 'elsewhere' } }); 0")
+    browser.wait(f"{TROUBLE} === 'No form of this page.'")
+    watched.asks("jobs")
+    assert browser.evaluate(TROUBLE) == "No form of this page."
+    browser.evaluate("document.querySelector('#words').form.requestSubmit()")
+    browser.wait(f"{TROUBLE} === ''")
+
+    watched.process.kill()
+    browser.wait(f"{TROUBLE}.startsWith(\"'vbnfs web' does not answer\")")
+    assert browser.evaluate("document.querySelector('#trouble').checkVisibility()")
+    port = watched.address.split(":")[2].strip("/")
+    with page(watched.server, "--port", port, "--cache-dir", str(watched.cache)) as (address, _):
+        browser.wait(f"{TROUBLE}.startsWith(\"Open the address that 'vbnfs web' has printed\")")
+        browser.evaluate(f"fetch({address!r}).then(answer => answer.status)")
+        browser.wait(f"{TROUBLE} === ''")
+        browser.wait(named("#jobs .problem", "the page ended before this did"))
+    browser.evaluate("document.querySelector('#words').form.requestSubmit()")  # no job is asked for now
+    browser.wait(f"{TROUBLE}.startsWith(\"'vbnfs web' does not answer\")")
+    browser.evaluate("0")
+    assert not any("exceptionId" in one for one in browser.complaints)
+    browser.complaints.clear()  # the browser and htmx say what they did not get

@@ -2,7 +2,10 @@
 "use strict";
 
 const [MINUTE, LONG] = [60_000, 600_000]; // milliseconds
-let touched = Date.now(), polled = Date.now(), seen = 0, renewing, isPressed = false, isLate = false;
+const ALL = "all";
+const GONE = "'vbnfs web' does not answer: what stands here is of before. It has ended, or the way to it has (a tunnel,"
+  + " a proxy). Start it again, and open the address that it prints.";
+let touched = Date.now(), polled = Date.now(), seen = 0, renewing, isPressed = false, isLate = false, lacking = null;
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -13,10 +16,31 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.innerHTML = button.own; }, 1200);
 });
 
-// Why something cannot be shown stands where it would; what renews itself elsewhere stays as it is, and asks again.
+// Why a page or a plan cannot be shown stands where it would.
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
   if (detail.isError && ["main", "plan"].includes(detail.target.id)) detail.shouldSwap = true;
 });
+
+// Whatever else has no answer is said above the page, until it has one, or something else that somebody asks for does.
+// `lacking` is what has none: null for nothing, ALL where the server is gone, or does not know this browser.
+document.addEventListener("htmx:sendError", () => say(ALL, GONE));
+document.addEventListener("htmx:afterRequest", ({ detail: { xhr, target, requestConfig, successful, failed } }) => {
+  const what = `${requestConfig.verb} ${requestConfig.path.split("?")[0]}`;
+  if (failed && !["main", "plan"].includes(target.id)) refused(what, xhr.status, xhr.responseText);
+  else if (successful && ([ALL, what].includes(lacking) || requestConfig.triggeringEvent)) say(null, "");
+});
+
+function refused(what, status, text) {
+  const found = new DOMParser().parseFromString(text, "text/html").querySelectorAll("p");
+  const why = [...found].map((one) => one.textContent).join(" ").slice(0, 1000);
+  say(status === 401 ? ALL : what, why || `There is no answer but the status ${status}.`);
+}
+
+function say(what, text) {
+  const place = document.querySelector("#trouble");
+  lacking = what;
+  if (place.textContent !== text) place.textContent = text; // else it would be heard each second
+}
 
 // A plan is of what was picked then: it goes when that changes, and when what it is of has begun.
 for (const name of ["change", "htmx:afterRequest"]) {
@@ -70,8 +94,12 @@ async function renew() {
       const answer = await fetch(part.dataset.from ?? page, { headers: { "HX-Request": "true" }, signal });
       const text = await answer.text();
       if (isPressed) { isLate = true; return; } // what is put in anew between press and release is not clicked
+      if (answer.status === 401) refused(ALL, answer.status, text);
       if (answer.status === 200 && location.href === page) replaced(part, text);
-    } catch { return; } // another page is about to be shown, or the server is gone
+    } catch {
+      if (!signal.aborted) say(ALL, GONE);
+      return;
+    }
   }
 }
 
