@@ -256,6 +256,7 @@ SOUND = {
         {"cache_problem": 5}, {"newer_version": ["0.6.0"]}, {"dataset": 5}, {"mirror": 17},
         {"site_cache": 5}, {"site_cache": [{"url": "http://a"}]},
         {"site_cache": [{"url": 5, "blocks": 1, "problem": None}]},
+        {"site_cache": [{"url": "http://a", "blocks": 1, "problem": None, "is_asked": 1}]},
         {"last_error_time": "today"}, {"last_error_time": "2026-11-30"}, {"last_error_time": 5},
         {"last_error_time": "0001-01-01T00:00+23:00"}, {"read_bytes_since_error": -1},
         {"passthrough": []}, {"passthrough": {"reason": None}}, {"limit_rate": 5}, {"limit_rate": {"is_shared": 1}},

@@ -157,8 +157,10 @@ def _are_site_caches(value: Any) -> bool:
 
 
 def _is_site_cache(value: Any) -> bool:
-    is_dict = isinstance(value, dict) and value.keys() >= {"url", "blocks", "problem"}
-    return is_dict and _is_text(value["url"]) and _is_count(value["blocks"]) and _is_text_or_none(value["problem"])
+    if not isinstance(value, dict) or not value.keys() >= {"url", "blocks", "problem"}:
+        return False
+    is_known = isinstance(value.get("is_asked", True), bool)
+    return is_known and _is_text(value["url"]) and _is_count(value["blocks"]) and _is_text_or_none(value["problem"])
 
 
 def _is_old_handle(value: Any) -> bool:

@@ -40,9 +40,15 @@ class Mirrors:
         if chosen is not None and chosen.may_have(content, known):
             yield chosen
 
-    def site_caches_report(self) -> list[dict[str, str | int | None]]:
-        """Of each its URL, how many blocks came from it, and why it failed (None: it has served since)."""
-        return [{"url": each.name, "blocks": each.blocks, "problem": each.problem} for each in self._site_caches]
+    def site_caches_report(self) -> list[dict[str, str | int | bool | None]]:
+        """Of each its URL, how many blocks came from it, and why it failed (None: it has served since).
+
+        `is_asked`: it does not rest now.
+        """
+        return [
+            {"url": each.name, "blocks": each.blocks, "problem": each.problem, "is_asked": not each.is_resting}
+            for each in self._site_caches
+        ]
 
     async def refresh(self) -> set[str]:
         """The ids of contents that other processes have found wrong in one of them."""

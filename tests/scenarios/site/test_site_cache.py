@@ -68,7 +68,7 @@ def test_two_machines_fetch_each_byte_once(
             for name in FILES:
                 until(lambda mount=mount, name=name: is_verified(mount, name))
             [found] = mount.status()["site_cache"]
-            assert (found["url"], found["problem"]) == (url(nginx), None)
+            assert (found["url"], found["problem"], found["is_asked"]) == (url(nginx), None, True)
             assert found["blocks"] == mount.status()["metrics"]["mirror_blocks"] >= 6 * 12
             assert f"site cache  {url(nginx)}  " in run_vbnfs("status", mount.path).stdout
             mount.umount()
