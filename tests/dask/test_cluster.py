@@ -157,6 +157,8 @@ def test_map_sessions(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) ->
     with pytest.raises(ResultsError, match="of another arguments"):
         vbnfs.dask.map_sessions(count, results=results, arguments={"least": 4}, dataset=dataset, client=client)
     assert vbnfs.dask.read_results(results)[SESSION_ID] == {"units": 4}
+    more: Any = {"results": results, "arguments": {"least": 3}, "dataset": dataset, "client": client}
+    assert len(vbnfs.dask.map_sessions(count, "mouse_id == 0", **more)) == 0  # though the folder has one
 
 
 def test_a_function_that_fails(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) -> None:

@@ -118,11 +118,24 @@ def test_only_what_is_missing_is_left(tmp_path: Path) -> None:
     """Opened again, a folder says which sessions are done; what failed is none of them."""
     made = folder(tmp_path / "r", function="f", arguments={"x": 1})
     made.add(7, 1.0)
-    made.note_failures({8: {"error": "ValueError: no", "traceback": "..."}, 7: {"error": "before"}})
+    made.note_failures({8: {"error": "ValueError: no", "traceback": "..."}, 7: {"error": "before"}}, of={7, 8})
     assert ResultFolder(tmp_path / "r").open({"function": "f", "arguments": {"x": 1}}) == {7}
     found = read_results(tmp_path / "r")
     assert (dict(found), found.failed.loc[8, "error"], list(found.failed.index)) == ({7: 1.0}, "ValueError: no", [8])
     assert repr(found) == "<vbnfs.dask.Results of 1 sessions, 1 failed>"
+
+
+def test_results_of_some_sessions(tmp_path: Path) -> None:
+    """A run has those alone that it asks for: what failed of others stays in the folder, and all are read from it."""
+    made = folder(tmp_path / "r")
+    for number in (7, 8):
+        made.add(number, float(number))
+    made.note_failures({9: {"error": "no"}, 10: {"error": "no"}}, of={7, 9, 10})
+    made.note_failures({11: {"error": "new"}}, of={8, 10, 11})
+    some = made.read(of={8, 10, 11})
+    assert (dict(some), some.failed["error"].to_dict()) == ({8: 8.0}, {11: "new"})
+    every = read_results(tmp_path / "r")
+    assert (list(every), every.failed["error"].to_dict()) == ([7, 8], {9: "no", 11: "new"})
 
 
 def test_results_of_something_else(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -154,19 +154,28 @@ class ResultFolder:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def note_failures(self, failures: Mapping[int, Mapping[str, str]]) -> None:
-        """Store of which sessions there is no result, and why."""
-        if failures or (self._path / _FAILED).exists():
-            self._write(_FAILED, _json_of({str(one): dict(failure) for one, failure in sorted(failures.items())}))
+    def note_failures(self, failures: Mapping[int, Mapping[str, str]], *, of: Set[int]) -> None:
+        """Store of which sessions there is no result, and why, anew for these; what is known of others stays."""
+        before = self._failures()
+        after = {one: failure for one, failure in before.items() if one not in of} | dict(failures)
+        if after != before:
+            self._write(_FAILED, _json_of({str(one): dict(failure) for one, failure in sorted(after.items())}))
 
-    def read(self) -> Results:
-        """All results. Raises `ResultsError`."""
+    def read(self, *, of: Set[int] | None = None) -> Results:
+        """All results, or those of these sessions. Raises `ResultsError`."""
         if self._manifest() is None:
             raise ResultsError(f"{self._path}: no folder of results: it has no {_MANIFEST}")
-        values = {session_id: self._load(path) for session_id, path in self._files().items()}
+        files, failures = self._files(), self._failures()
+        asked = files.keys() | failures.keys() if of is None else of
+        return Results(
+            {one: self._load(path) for one, path in files.items() if one in asked},
+            {one: failure for one, failure in failures.items() if one in asked - files.keys()},
+        )
+
+    def _failures(self) -> dict[int, Mapping[str, str]]:
         failed = self._path / _FAILED
-        failures = json.loads(failed.read_text(encoding="utf-8")) if failed.exists() else {}
-        return Results(values, {int(one): failure for one, failure in failures.items() if int(one) not in values})
+        found = json.loads(failed.read_text(encoding="utf-8")) if failed.exists() else {}
+        return {int(one): failure for one, failure in found.items()}
 
     def _load(self, path: Path) -> Any:
         one = self._format or next((known for known in KNOWN if known.suffix == path.suffix), None)
