@@ -1,6 +1,5 @@
 """Results in a folder: stored whole, found again, and refused where they are of something else."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,8 @@ import pandas as pd
 import pytest
 
 import vbnfs.dask
-from vbnfs.dask.results import ResultFolder, Results, manifest_of, read_results
+from vbnfs.dask.results import ResultFolder, Results, read_results
 from vbnfs.errors import ResultsError
-
-
-def rate(session: object, least: float = 0.0) -> float:
-    return least
 
 
 def folder(path: Path, **manifest: object) -> ResultFolder:
@@ -154,17 +149,6 @@ def test_results_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="results cannot be stored: File exists"):
         folder(tmp_path / "file")
-
-
-def test_a_function_is_known_by_its_source() -> None:
-    """The manifest has the function's name, a hash of its source, and the arguments as JSON has them."""
-    found = manifest_of(rate, {"least": np.float64(2.0), "areas": ("VISp",)})
-    assert (found["function"], len(found["source"])) == ("tests.dask.test_results.rate", 64)
-    assert json.loads(json.dumps(found)) == found
-    assert found["arguments"] == {"least": 2.0, "areas": ["VISp"]}
-    assert manifest_of(len, {})["source"] == ""
-    with pytest.raises(ResultsError, match="the arguments cannot be stored with the results: object is not plain"):
-        manifest_of(rate, {"x": object()})
 
 
 def test_results_as_a_table() -> None:

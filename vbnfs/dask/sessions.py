@@ -17,8 +17,9 @@ from vbnfs.dask import worker
 from vbnfs.dask.cluster import Cluster, Nodes, OnCluster, settings_for_workers
 from vbnfs.dask.driving import Answer, Driver
 from vbnfs.dask.files import chosen_file, opened, warn
+from vbnfs.dask.manifest import manifest_of
 from vbnfs.dask.plan import ChosenFile, Job, Stock, best_cache
-from vbnfs.dask.results import Format, ResultFolder, Results, manifest_of
+from vbnfs.dask.results import Format, ResultFolder, Results
 from vbnfs.errors import ResultsError
 from vbnfs.tables.query import parse_query
 
