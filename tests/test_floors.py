@@ -102,7 +102,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         *(f"vbnfs.api.{name}" for name in ("citation", "dataset", "difference", "version", "working_sets")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),
         *(f"vbnfs.cli.{name}" for name in ("find", "found_rows")),
-        *(f"vbnfs.dask.{name}" for name in ("files", "results")),
+        *(f"vbnfs.dask.{name}" for name in ("files", "manifest", "results")),
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
 }

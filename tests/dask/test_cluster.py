@@ -1,5 +1,7 @@
 """Prefetching, verifying and mapping on a cluster whose workers are threads of this process."""
 
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,8 @@ import vbnfs
 import vbnfs.dask
 from tests.api.release import LFP, SESSION, SESSION_ID, UNITS, serving
 from tests.dask.clusters import in_this_process
-from tests.fakes.s3_server import FakeS3Server, error, for_kind
-from vbnfs.dask import worker
+from tests.fakes.s3_server import FakeS3Server, error, for_kind, held
+from vbnfs.dask import files, worker
 from vbnfs.errors import CacheError, ClusterError, NotVerifiedError, ResultsError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask and its libraries warn of
@@ -157,6 +159,8 @@ def test_map_sessions(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) ->
     with pytest.raises(ResultsError, match="of another arguments"):
         vbnfs.dask.map_sessions(count, results=results, arguments={"least": 4}, dataset=dataset, client=client)
     assert vbnfs.dask.read_results(results)[SESSION_ID] == {"units": 4}
+    more: Any = {"results": results, "arguments": {"least": 3}, "dataset": dataset, "client": client}
+    assert len(vbnfs.dask.map_sessions(count, "mouse_id == 0", **more)) == 0  # though the folder has one
 
 
 def test_a_function_that_fails(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) -> None:
@@ -215,6 +219,41 @@ def test_workers_that_cannot(dataset: vbnfs.Dataset, client: Client, monkeypatch
     monkeypatch.setattr(worker, "load_config", lambda command_line: (_ for _ in ()).throw(UsageError("no such file")))
     with pytest.raises(ClusterError, match=r"worker tcp.*: no such file"):
         vbnfs.dask.verify(dataset=dataset, client=client)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "why"),
+    [
+        ("_facts", lambda given: (_ for _ in ()).throw(UsageError("no such file")), r"worker tcp.*: no such file"),
+        ("__version__", "0.0.1", r"1 of 1 workers have another vbnfs, .* has 0\.0\.1: install"),
+    ],
+)
+def test_a_worker_that_joins_and_cannot(
+    dataset: vbnfs.Dataset, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, name: str, broken: object, why: str
+) -> None:
+    """It is left out, with a warning that says why, and the run goes on with the others."""
+    gate, heard, before = threading.Event(), list[str](), server.count("get_range")
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        gate.set()
+
+    def joins(_progress: object) -> None:
+        if server.count("get_range") > before and len(client.nthreads()) == 1:
+            monkeypatch.setattr(worker, name, broken)
+            client.cluster.scale(2)
+
+    monkeypatch.setattr(files, "warn", hear)
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    try:
+        with in_this_process(workers=1) as client:
+            found = vbnfs.dask.prefetch([LFP], dataset=dataset, client=client, progress=joins)
+    finally:
+        gate.set()
+        server.behaviours.clear()
+    assert set(found["outcome"]) == {"good"}
+    [said] = heard
+    assert re.fullmatch(rf"{why}.*: this worker is left out", said)
 
 
 def test_wrong_use(dataset: vbnfs.Dataset, client: Client) -> None:

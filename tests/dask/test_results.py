@@ -1,6 +1,5 @@
 """Results in a folder: stored whole, found again, and refused where they are of something else."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,8 @@ import pandas as pd
 import pytest
 
 import vbnfs.dask
-from vbnfs.dask.results import ResultFolder, Results, manifest_of, read_results
+from vbnfs.dask.results import ResultFolder, Results, read_results
 from vbnfs.errors import ResultsError
-
-
-def rate(session: object, least: float = 0.0) -> float:
-    return least
 
 
 def folder(path: Path, **manifest: object) -> ResultFolder:
@@ -118,11 +113,24 @@ def test_only_what_is_missing_is_left(tmp_path: Path) -> None:
     """Opened again, a folder says which sessions are done; what failed is none of them."""
     made = folder(tmp_path / "r", function="f", arguments={"x": 1})
     made.add(7, 1.0)
-    made.note_failures({8: {"error": "ValueError: no", "traceback": "..."}, 7: {"error": "before"}})
+    made.note_failures({8: {"error": "ValueError: no", "traceback": "..."}, 7: {"error": "before"}}, of={7, 8})
     assert ResultFolder(tmp_path / "r").open({"function": "f", "arguments": {"x": 1}}) == {7}
     found = read_results(tmp_path / "r")
     assert (dict(found), found.failed.loc[8, "error"], list(found.failed.index)) == ({7: 1.0}, "ValueError: no", [8])
     assert repr(found) == "<vbnfs.dask.Results of 1 sessions, 1 failed>"
+
+
+def test_results_of_some_sessions(tmp_path: Path) -> None:
+    """A run has those alone that it asks for: what failed of others stays in the folder, and all are read from it."""
+    made = folder(tmp_path / "r")
+    for number in (7, 8):
+        made.add(number, float(number))
+    made.note_failures({9: {"error": "no"}, 10: {"error": "no"}}, of={7, 9, 10})
+    made.note_failures({11: {"error": "new"}}, of={8, 10, 11})
+    some = made.read(of={8, 10, 11})
+    assert (dict(some), some.failed["error"].to_dict()) == ({8: 8.0}, {11: "new"})
+    every = read_results(tmp_path / "r")
+    assert (list(every), every.failed["error"].to_dict()) == ([7, 8], {9: "no", 11: "new"})
 
 
 def test_results_of_something_else(tmp_path: Path) -> None:
@@ -141,17 +149,6 @@ def test_results_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="results cannot be stored: File exists"):
         folder(tmp_path / "file")
-
-
-def test_a_function_is_known_by_its_source() -> None:
-    """The manifest has the function's name, a hash of its source, and the arguments as JSON has them."""
-    found = manifest_of(rate, {"least": np.float64(2.0), "areas": ("VISp",)})
-    assert (found["function"], len(found["source"])) == ("tests.dask.test_results.rate", 64)
-    assert json.loads(json.dumps(found)) == found
-    assert found["arguments"] == {"least": 2.0, "areas": ["VISp"]}
-    assert manifest_of(len, {})["source"] == ""
-    with pytest.raises(ResultsError, match="the arguments cannot be stored with the results: object is not plain"):
-        manifest_of(rate, {"x": object()})
 
 
 def test_results_as_a_table() -> None:

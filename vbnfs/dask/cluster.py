@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -118,33 +118,46 @@ class Cluster:
             time.sleep(_LOOK_SECONDS)
         return found
 
-    def ask(self, function: Callable[..., Any], *arguments: Any, of: Sequence[str]) -> dict[str, Any]:
-        """What workers answer, by address; without those that are lost meanwhile. Raises `ClusterError`."""
-        if not of:
+    def ask(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        of: Iterable[str],
+        on_fault: Callable[[str, ClusterError], object],
+    ) -> dict[str, Any]:
+        """What workers answer, by address; without those that are lost meanwhile.
+
+        `on_fault` gets the address of each that cannot answer, and why. Raises `ClusterError` where the scheduler
+        answers no more.
+        """
+        if not (of := list(of)):
             return {}
-        answers = self.while_it_answers(
-            lambda: self.client.run(function, *arguments, workers=list(of), on_error="return")
-        )
+        answers = self.while_it_answers(lambda: self.client.run(function, *arguments, workers=of, on_error="return"))
         found = dict[str, Any]()
         for address, answer in answers.items():
-            if isinstance(answer, ImportError | AttributeError):
-                raise ClusterError(
-                    f"worker {address} has no vbnfs with vbnfs.dask ({answer}): install vbnfs {__version__} in the"
-                    " environment of the workers"
-                ) from answer
             if isinstance(answer, OSError):  # the worker has gone
                 continue
-            if isinstance(answer, Exception):
-                raise ClusterError(f"worker {address}: {type(answer).__name__}: {answer}") from answer
-            if answer and _ERROR in answer:
-                raise ClusterError(f"worker {address}: {answer[_ERROR]}")
-            found[address] = answer and answer["result"]
+            if (fault := _fault_of(answer)) is not None:
+                on_fault(address, ClusterError(f"worker {address}{fault}"))
+            else:
+                found[address] = answer and answer["result"]
         return found
 
 
 def dask_itself(method: str) -> Any:
     """Dask's package `distributed`, which `method` needs. Raises `ImportError`, which says how to get it."""
     return required("distributed", method, EXTRA)
+
+
+def _fault_of(answer: Any) -> str | None:
+    """What keeps a worker from what it was asked for, as its message goes on; None where nothing does."""
+    if isinstance(answer, ImportError | AttributeError):
+        return (
+            f" has no vbnfs with vbnfs.dask ({answer}): install vbnfs {__version__} in the environment of the workers"
+        )
+    if isinstance(answer, Exception):
+        return f": {type(answer).__name__}: {answer}"
+    return f": {answer[_ERROR]}" if answer and _ERROR in answer else None
 
 
 def no_worker(address: str, seconds: float) -> ClusterError:
@@ -250,7 +263,10 @@ def settings_for_workers(connection: Connection, dataset_version: str) -> dict[s
 
 
 class Nodes:
-    """The caches of a cluster's workers, found out anew when workers come and go; and what each has."""
+    """The caches of a cluster's workers, found out anew when workers come and go; and what each has.
+
+    A worker that cannot do what is wanted is an error at the start. One that joins later is left out, and noted.
+    """
 
     def __init__(self, cluster: Cluster, given: Mapping[str, str]) -> None:
         self._cluster, self._given = cluster, dict(given)
@@ -258,6 +274,7 @@ class Nodes:
         self._together = set[frozenset[str]]()  # members that are one folder
         self._noted = set[str]()
         self._known = frozenset[str]()  # the workers of which all is known
+        self._left_out, self._is_begun = set[str](), False
         self.caches: Sequence[NodeCache] = ()
 
     def host_of(self, address: str) -> str:
@@ -267,19 +284,23 @@ class Nodes:
     def look(self, alive: Set[str]) -> bool:
         """Know the caches of these workers; whether they have changed.
 
-        Raises `ClusterError` where a worker cannot do what is wanted.
+        Raises `ClusterError` where a worker cannot do what is wanted, before `stocks` was asked for.
         """
-        if alive == self._known:
+        if alive - self._left_out == self._known:
             return False
-        if new := sorted(alive - self._members.keys()):
-            self._learn(self._cluster.ask(worker.facts, self._given, of=new))
-        members = {address: member for address, member in self._members.items() if address in alive}
+        if new := sorted(alive - self._members.keys() - self._left_out):
+            self._learn(self._ask(worker.facts, of=new))
+        members = self._of(alive)
         if self._cluster.caches == "auto" and set(members.values()) - set().union(*self._together):
             self._together |= self._compared(members)
+            members = self._of(alive)
         seen = [frozenset(members.values())] if self._cluster.caches == "shared" else self._together
         present = set(members.values())
         self.caches = caches_of(members, [one & present for one in seen if one & present])
-        self._known = frozenset(members)
+        is_compared = self._cluster.caches != "auto" or present <= set().union(*self._together)
+        self._known = frozenset(
+            members if is_compared else ()
+        )  # else one that was lost, or is left out, spoke for it
         return True
 
     def cache_of(self, address: str) -> NodeCache | None:
@@ -290,19 +311,35 @@ class Nodes:
         """What each cache has of contents, by the cache's name. One of its workers is asked."""
         found = dict[str, Stock]()
         one_each = {min(cache.workers): cache.name for cache in self.caches}
-        answers = self._cluster.ask(worker.stock, self._given, list(content_ids), of=list(one_each))
+        answers = self._ask(worker.stock, list(content_ids), of=one_each)
+        self._is_begun = True
         for address, answer in answers.items():
             found[one_each[address]] = Stock(answer["bytes_here"], frozenset(answer["whole"]), answer["room_bytes"])
         return found
 
+    def _ask(self, function: Callable[..., Any], *arguments: Any, of: Iterable[str]) -> dict[str, Any]:
+        those = [address for address in of if address not in self._left_out]
+        return self._cluster.ask(function, self._given, *arguments, of=those, on_fault=self._leave_out)
+
+    def _leave_out(self, address: str, error: ClusterError) -> None:
+        if not self._is_begun:
+            raise error
+        self._left_out.add(address)
+        self._cluster.note(f"{error}: this worker is left out")
+
+    def _of(self, alive: Set[str]) -> dict[str, str]:
+        """The members of those of these workers that are known, by address."""
+        those = alive - self._left_out
+        return {address: member for address, member in self._members.items() if address in those}
+
     def _learn(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
         others = {address: one["version"] for address, one in facts.items() if one["version"] != __version__}
-        if others:
-            address, version = min(others.items())
-            raise ClusterError(
-                f"{len(others)} of {len(facts)} workers have another vbnfs, {address} has {version}: install"
-                f" {__version__}, as here, in the environment of the workers"
+        for address, version in sorted(others.items()):
+            text = f"{len(others)} of {len(facts)} workers have another vbnfs, {address} has {version}: install"
+            self._leave_out(
+                address, ClusterError(f"{text} {__version__}, as here, in the environment of the workers")
             )
+        facts = {address: one for address, one in facts.items() if address not in others}
         for address, one in facts.items():
             self._hosts[address] = one["host"]
             self._members[address] = f"{one['host']}:{one['cache_dir']}"
@@ -320,9 +357,9 @@ class Nodes:
         marks = {address: f"dask-{os.urandom(8).hex()}" for address in one_each.values()}
         of_mark = {mark: members[address] for address, mark in marks.items()}
         try:
-            self._cluster.ask(worker.mark, self._given, marks, of=list(marks))
-            answers = self._cluster.ask(worker.seen, self._given, list(of_mark), of=list(marks))
+            self._ask(worker.mark, marks, of=marks)
+            answers = self._ask(worker.seen, list(of_mark), of=marks)
         finally:
             with suppress(ClusterError):
-                self._cluster.ask(worker.unmark, self._given, marks, of=list(marks))
+                self._ask(worker.unmark, marks, of=marks)
         return {frozenset({members[address], *map(of_mark.__getitem__, seen)}) for address, seen in answers.items()}

@@ -168,7 +168,8 @@ class Driver:
         with suppress(ClusterError, OSError, TimeoutError, RuntimeError):
             self._cluster.workers(within_seconds=_STOP_SECONDS)  # else nobody hears of it
             self._cluster.while_it_answers(lambda: self._cluster.client.cancel(list(run.running)))
-            self._cluster.ask(worker.stop, self._token, of=[address for _, address in run.running.values()])
+            busy = {address for _, address in run.running.values()}
+            self._cluster.ask(worker.stop, self._token, of=busy, on_fault=lambda address, error: None)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

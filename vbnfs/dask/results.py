@@ -1,28 +1,26 @@
 """What a function returned of each session: in memory, and in a folder that the next run goes on with.
 
     RESULTS/
-      manifest.json       the function, its source, its arguments, the dataset and its version
+      manifest.json       the function, its source and values, its arguments, the dataset and its version
       1044385384.json     the result of a session; .npz for arrays, .parquet for frames
       failed.json         the sessions of which it raised an error, with that
 
 Each file is written as a whole: what is there is complete, whatever ends the run.
 """
 
-import hashlib
-import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from vbnfs.api.extras import required
+from vbnfs.dask.manifest import plain
 from vbnfs.errors import ResultsError
 from vbnfs.host.atomic import output_file
 from vbnfs.host.syncing import sync_data
@@ -127,7 +125,8 @@ class ResultFolder:
                 self._write(_MANIFEST, _json_of(manifest))
         except OSError as error:
             raise ResultsError(f"{self._path}: results cannot be stored: {error.strerror}") from error
-        differing = sorted(name for name in manifest if found is not None and found.get(name) != manifest[name])
+        before = manifest if found is None else found
+        differing = sorted(name for name in manifest if _ordered(before.get(name)) != _ordered(manifest[name]))
         if differing:
             raise ResultsError(f"{self._path}: these results are of another {', '.join(differing)}: {_WHERE}")
         return set(self._files())
@@ -154,19 +153,28 @@ class ResultFolder:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def note_failures(self, failures: Mapping[int, Mapping[str, str]]) -> None:
-        """Store of which sessions there is no result, and why."""
-        if failures or (self._path / _FAILED).exists():
-            self._write(_FAILED, _json_of({str(one): dict(failure) for one, failure in sorted(failures.items())}))
+    def note_failures(self, failures: Mapping[int, Mapping[str, str]], *, of: Set[int]) -> None:
+        """Store of which sessions there is no result, and why, anew for these; what is known of others stays."""
+        before = self._failures()
+        after = {one: failure for one, failure in before.items() if one not in of} | dict(failures)
+        if after != before:
+            self._write(_FAILED, _json_of({str(one): dict(failure) for one, failure in sorted(after.items())}))
 
-    def read(self) -> Results:
-        """All results. Raises `ResultsError`."""
+    def read(self, *, of: Set[int] | None = None) -> Results:
+        """All results, or those of these sessions. Raises `ResultsError`."""
         if self._manifest() is None:
             raise ResultsError(f"{self._path}: no folder of results: it has no {_MANIFEST}")
-        values = {session_id: self._load(path) for session_id, path in self._files().items()}
+        files, failures = self._files(), self._failures()
+        asked = files.keys() | failures.keys() if of is None else of
+        return Results(
+            {one: self._load(path) for one, path in files.items() if one in asked},
+            {one: failure for one, failure in failures.items() if one in asked - files.keys()},
+        )
+
+    def _failures(self) -> dict[int, Mapping[str, str]]:
         failed = self._path / _FAILED
-        failures = json.loads(failed.read_text(encoding="utf-8")) if failed.exists() else {}
-        return Results(values, {int(one): failure for one, failure in failures.items() if int(one) not in values})
+        found = json.loads(failed.read_text(encoding="utf-8")) if failed.exists() else {}
+        return {int(one): failure for one, failure in found.items()}
 
     def _load(self, path: Path) -> Any:
         one = self._format or next((known for known in KNOWN if known.suffix == path.suffix), None)
@@ -198,22 +206,6 @@ class ResultFolder:
             out.write(data)
 
 
-def manifest_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What a function and its arguments are known by. Raises `ResultsError` for arguments that JSON does not have."""
-    try:
-        source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
-    except (OSError, TypeError, SyntaxError, TokenError):  # typed at a prompt, or no Python
-        source = ""
-    try:
-        stored = json.loads(json.dumps(dict(arguments), default=_plain, sort_keys=True))
-    except (TypeError, ValueError) as error:
-        raise ResultsError(
-            f"the arguments cannot be stored with the results: {error}: give numbers, text, lists and dicts"
-        ) from error
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
-    return {"function": name, "source": source, "arguments": stored}
-
-
 def _format_of(value: Any) -> Format:
     """How a value is stored, by its kind."""
     if isinstance(value, pd.DataFrame):
@@ -224,21 +216,13 @@ def _format_of(value: Any) -> Format:
     return _JSON
 
 
-def _plain(value: Any) -> Any:
-    """What JSON does not have, as what it has: scalars of NumPy, Series, sets."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, pd.Series):
-        return value.to_dict()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} is not plain")
-
-
 def _json_of(value: Any) -> bytes:
-    return (json.dumps(value, default=_plain, indent=1) + "\n").encode()
+    return (json.dumps(value, default=plain, indent=1) + "\n").encode()
+
+
+def _ordered(value: Any) -> str:
+    """As text, in which a number that is none is equal to itself."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _save_json(path: Path, value: Any) -> None:

@@ -17,8 +17,9 @@ from vbnfs.dask import worker
 from vbnfs.dask.cluster import Cluster, Nodes, OnCluster, settings_for_workers
 from vbnfs.dask.driving import Answer, Driver
 from vbnfs.dask.files import chosen_file, opened, warn
+from vbnfs.dask.manifest import manifest_of
 from vbnfs.dask.plan import ChosenFile, Job, Stock, best_cache
-from vbnfs.dask.results import Format, ResultFolder, Results, manifest_of
+from vbnfs.dask.results import Format, ResultFolder, Results
 from vbnfs.errors import ResultsError
 from vbnfs.tables.query import parse_query
 
@@ -61,9 +62,10 @@ def map_sessions(
     file. A call that fails, or whose worker is lost, is repeated; `Results.failed` has what failed to the end.
 
     With `results`, a folder, each result is stored as soon as it is there: the same call goes on with what is
-    missing. A folder of another function, other arguments or another version raises `ResultsError`. `stored_as`: how,
-    if not by the result's kind (JSON, arrays, frames). `dataset`, `progress` and `cluster` are as in
-    `vbnfs.dask.prefetch`; a function gets `vbnfs.dask.Sessions`.
+    missing. Another query may use the same folder, and returns its own sessions alone. A folder of another function,
+    other arguments or another version raises `ResultsError`. `stored_as`: how, if not by the result's kind (JSON,
+    arrays, frames). `dataset`, `progress` and `cluster` are as in `vbnfs.dask.prefetch`; a function gets
+    `vbnfs.dask.Sessions`.
 
     >>> def count_units(session):
     ...     with session.h5() as file:
@@ -81,7 +83,7 @@ def map_sessions(
         with Showing(progress, text=str) as showing:
             showing.watch(state)
             run.run(name, {one: files for one, files in chosen.items() if one not in done}, folder, state, showing)
-    return run.results() if folder is None else folder.read()
+    return run.results() if folder is None else folder.read(of=chosen.keys())
 
 
 class _Run:
@@ -115,7 +117,7 @@ class _Run:
     ) -> None:
         """Have it called for sessions, of which these are the files."""
         if folder is not None:
-            folder.note_failures({})
+            folder.note_failures({}, of=chosen.keys())
         if not chosen:
             return
         given = settings_for_workers(self._connection, dataset_version)
@@ -148,7 +150,7 @@ class _Run:
             failure = {"error": str(error), "traceback": ""}
         self._failures[session_id] = failure
         if folder is not None:
-            folder.note_failures(self._failures)
+            folder.note_failures(self._failures, of=self._failures.keys())
 
 
 def _jobs(chosen: Mapping[int, list[ChosenFile]], stocks: Mapping[str, Stock]) -> list[Job]:
