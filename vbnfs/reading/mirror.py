@@ -77,6 +77,8 @@ class Mirror:
         """Whether to ask it for blocks of a content. `known` are their digests."""
         if content.file_hash is None or content.content_id in self._without:
             return False
+        if self._has_versions and not content.source.is_immutable:  # which it refuses, or may have as it was
+            return False
         is_proven = known is not None and known.are_proven
         return not self.is_resting and (is_proven or self.verdicts.bad(content) is None)
 
