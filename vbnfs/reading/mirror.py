@@ -91,9 +91,16 @@ class Mirror:
         """The object that should have the content's bytes."""
         return content.source if self._has_versions else ObjectVersion(content.source.key, None)
 
-    async def get_range(self, content: Content, request: RangeRequest, receive: Receive) -> None:
-        """See `ObjectClient.get_range`. Raises `TransportError` where it brings too little for too long."""
-        waiting, failure = Waiting(), None
+    def has_time(self, since: float) -> bool:
+        """See `Patience.has_time`."""
+        return self._patience.has_time(since)
+
+    async def get_range(self, content: Content, request: RangeRequest, receive: Receive, *, since: float) -> None:
+        """See `ObjectClient.get_range`. Raises `TransportError` where it brings too little for too long.
+
+        `since` when something waits for the bytes.
+        """
+        waiting, failure = Waiting(since), None
 
         async def receive_in_time(received: Received) -> None:
             self._sent[content.content_id] = True
