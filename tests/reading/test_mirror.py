@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.verdict import is_good
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import (
     AccessDeniedError,
     BusyError,
@@ -27,7 +29,17 @@ from vbnfs.errors import (
     WrongBlockError,
 )
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive, Received
+from vbnfs.objects import (
+    NULL_VERSION,
+    ByteRange,
+    Content,
+    ObjectVersion,
+    Piece,
+    RangeRequest,
+    Receive,
+    Received,
+)
+from vbnfs.reading.mirror import Mirror
 
 BLOCKS = [bytes([number]) * BLOCK_BYTES for number in range(5)] + [b"end"]
 RIGHT = b"".join(BLOCKS)
@@ -295,6 +307,18 @@ async def test_a_file_without_a_hash_is_the_buckets(tmp_path: Path) -> None:
     async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
         assert await read(floor, content) == RIGHT
         assert mirror.count() == 0
+
+
+async def test_what_may_be_replaced_is_not_a_site_caches(tmp_path: Path) -> None:
+    """A site cache keeps what it has: the null version may be another one by now. A mirror has no versions."""
+    null = Content("a", len(RIGHT), ObjectVersion("a", NULL_VERSION, "etag"), HASH)
+    client, verdicts = MemoryClient(MemoryStore()), Verdicts(tmp_path, scope="test")
+    for has_versions in (True, False):
+        server = Mirror(
+            *(client, scope(tmp_path, "test"), verdicts), name="lab", patience_seconds=1, has_versions=has_versions
+        )
+        assert server.may_have(null, None) is not has_versions
+        assert server.may_have(replace(null, source=ObjectVersion("a", "1")), None)
 
 
 async def test_where_neither_has_it_the_buckets_failure_is_raised(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ class _Server(SimpleNamespace):
     """As much of a `Mirror` as is asked: its name, and whether it has failed."""
 
     def may_have(self, _content: Content, _known: object) -> bool:
-        return True
+        return not self.is_resting
 
 
 def servers(*names: str) -> list[Any]:
@@ -49,15 +49,25 @@ def test_one_that_is_away_moves_its_contents_alone() -> None:
 
 
 def test_a_copy_is_asked_before_a_site_cache() -> None:
-    """A mirror comes first, then one site cache; where all rest, none is asked."""
+    """A mirror comes first, then the content's site cache, then the others; where all rest, none is asked."""
     copy, *site = servers("copy", "a", "b")
     asked = list(Mirrors([copy], site).to_ask(cast(Content, SimpleNamespace(content_id="1")), None))
-    assert asked[0].name == "copy"
-    assert len(asked) == 2
+    assert [server.name for server in asked[:2]] == ["copy", *chosen(mirrors(site))[1:2]]
+    assert sorted(server.name for server in asked) == ["a", "b", "copy"]
     for server in site:
         server.is_resting = True
     asked = list(Mirrors([copy], site).to_ask(cast(Content, SimpleNamespace(content_id="1")), None))
     assert [server.name for server in asked] == ["copy"]
+
+
+def test_one_that_has_begun_to_rest_meanwhile_is_not_asked() -> None:
+    """Whether a site cache rests is asked when its turn comes: another read may have found it away."""
+    three = servers("a", "b", "c")
+    asked = mirrors(three).to_ask(cast(Content, SimpleNamespace(content_id="1")), None)
+    first = next(asked)
+    second, third = (server for server in three if server is not first)
+    second.is_resting = True
+    assert list(asked) == [third]
 
 
 def test_what_is_wrong_is_said_until_it_has_served() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, CONFINED, Site, check
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check
 from vbnfs.daemon.site_log import FORMAT, TAG
 
 _KEYS_OF_A_MIB: Final = 8000  # of a zone: "One megabyte zone can store about 8 thousand keys"
@@ -35,6 +35,7 @@ def nginx_configuration(site: Site) -> str:
         host=parts.netloc,
         scheme=parts.scheme,
         path=parts.path,
+        query=QUERY,
         listen=site.listen,
         allowed=allowed,
         log=_NO_LOG if site.metrics is None else _LOG.format(server=site.metrics, tag=TAG, format=FORMAT),
@@ -116,8 +117,8 @@ http {{
       limit_except GET {{
         deny all;
       }}
-      if ($args !~ "^versionId=[^&]+$") {{
-        return 403 "A versionId is wanted, and nothing else: what has none may change.\\n";
+      if ($args !~ "{query}") {{
+        return 403 "A versionId is wanted, not 'null', and nothing else: other objects may change.\\n";
       }}
       slice {slice_kib}k;
       proxy_cache slices;

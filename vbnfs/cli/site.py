@@ -6,9 +6,13 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.errors import UsageError
+from vbnfs.objects import NULL_VERSION
 
 PRIVATE_NETWORKS: Final = ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"  # of Debian
+# The query of what it keeps: one version id, which names no bytes that may be replaced. S3's ids need no escapes (S3
+# User Guide, "How S3 Versioning works": "URL-ready"); with them, `null` could be written otherwise.
+QUERY: Final = f"^versionId=(?!{NULL_VERSION}$)[^&%]+$"
 # How the unit of its program ends, behind what is the program's own: a user and a folder of its own, and no more.
 CONFINED: Final = """\
 DynamicUser=yes

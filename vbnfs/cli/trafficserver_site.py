@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, CONFINED, Site, check, check_words
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check, check_words
 from vbnfs.errors import UsageError
 
 _PROGRAM: Final = "/usr/bin/traffic_server"  # of Debian
@@ -136,9 +136,9 @@ cachedir: {directory}
 """
 
 
-_VERSIONS: Final = """\
-cond %{REMAP_PSEUDO_HOOK}
-cond %{CLIENT-URL:QUERY} /^versionId=[^&]+$/ [NOT]
+_VERSIONS: Final = (
+    f"cond %{{REMAP_PSEUDO_HOOK}}\ncond %{{CLIENT-URL:QUERY}} /{QUERY}/ [NOT]\n"
+    + """\
 set-status 403
 
 cond %{REMAP_PSEUDO_HOOK}
@@ -160,6 +160,7 @@ cond %{SEND_RESPONSE_HDR_HOOK} [AND]
 cond %{CACHE} /none/ [NOT]
 set-header X-Cache-Status %{CACHE}
 """
+)
 
 _SERVICE: Final = (
     """\

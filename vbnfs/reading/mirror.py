@@ -77,6 +77,8 @@ class Mirror:
         """Whether to ask it for blocks of a content. `known` are their digests."""
         if content.file_hash is None or content.content_id in self._without:
             return False
+        if self._has_versions and not content.source.is_immutable:  # which it refuses, or may have as it was
+            return False
         is_proven = known is not None and known.are_proven
         return not self.is_resting and (is_proven or self.verdicts.bad(content) is None)
 
@@ -89,9 +91,16 @@ class Mirror:
         """The object that should have the content's bytes."""
         return content.source if self._has_versions else ObjectVersion(content.source.key, None)
 
-    async def get_range(self, content: Content, request: RangeRequest, receive: Receive) -> None:
-        """See `ObjectClient.get_range`. Raises `TransportError` where it brings too little for too long."""
-        waiting, failure = Waiting(), None
+    def has_time(self, since: float) -> bool:
+        """See `Patience.has_time`."""
+        return self._patience.has_time(since)
+
+    async def get_range(self, content: Content, request: RangeRequest, receive: Receive, *, since: float) -> None:
+        """See `ObjectClient.get_range`. Raises `TransportError` where it brings too little for too long.
+
+        `since` when something waits for the bytes.
+        """
+        waiting, failure = Waiting(since), None
 
         async def receive_in_time(received: Received) -> None:
             self._sent[content.content_id] = True

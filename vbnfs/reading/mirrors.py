@@ -1,7 +1,7 @@
 """The servers that are asked before the dataset's bucket: a mirror, and site caches (mirror.py has one of them).
 
-Of several site caches each content has one, by rendezvous hashing (Thaler and Ravishankar, "A Name-Based Mapping
-Scheme for Rendezvous", 1996): all clients with the same list ask the same one for it, and when one is away, its
+Of several site caches each content has an order, by rendezvous hashing (Thaler and Ravishankar, "A Name-Based Mapping
+Scheme for Rendezvous", 1996): all clients with the same list ask the same one for it first, and when one is away, its
 contents alone go to others.
 """
 
@@ -20,7 +20,7 @@ from vbnfs.reading.mirror import Keep, Mirror, Work
 
 
 class Mirrors:
-    """`copies` of the bucket are asked first, then one of the site caches."""
+    """`copies` of the bucket are asked first, then the site caches."""
 
     def __init__(self, copies: Sequence[Mirror], site_caches: Sequence[Mirror] = ()) -> None:
         self.all: Final = (*copies, *site_caches)
@@ -33,12 +33,9 @@ class Mirrors:
         return [each.cache for each in self.all]
 
     def to_ask(self, content: Content, known: KnownDigests | None) -> Iterator[Mirror]:
-        """Those that may have a content, the best first; of site caches one. `known` are the content's digests."""
-        yield from (copy for copy in self._copies if copy.may_have(content, known))
-        present = [each for each in self._site_caches if not each.is_resting]
-        chosen = max(present, key=partial(_weight, content.content_id), default=None)
-        if chosen is not None and chosen.may_have(content, known):
-            yield chosen
+        """Those that may have a content when their turn comes, the best first. `known` are the content's digests."""
+        site_caches = sorted(self._site_caches, key=partial(_weight, content.content_id), reverse=True)
+        yield from (each for each in (*self._copies, *site_caches) if each.may_have(content, known))
 
     def site_caches_report(self) -> list[dict[str, str | int | bool | None]]:
         """Of each its URL, how many blocks came from it, and why it failed (None: it has served since).

@@ -6,6 +6,8 @@ one that has brought nothing for half of its time is asked whether it is there (
 to answer: this machine may be busy itself. Where it is there, it has more time.
 
 A GET of which bytes have come is to get on by itself: what trickles would keep its readers until their time is over.
+
+Servers that are asked one after the other for the same bytes have the time of one together: S3 is to have the rest.
 """
 
 import math
@@ -22,13 +24,15 @@ _PART: Final = 2  # after this part of its time it is asked
 
 
 class Waiting:
-    """A GET that waits for its server's bytes, from now on. `is_receiving`: its receiver has some, and takes time.
+    """A GET that waits for its server's bytes; `since` when something waits for them, also of servers before.
+
+    `is_receiving`: its receiver has some, and takes time.
 
     `step_since` is when `STEP_BYTES` of it had come last, at first any; before that, infinite. `ended`: why it was.
     """
 
-    def __init__(self) -> None:
-        self.since = trio.current_time()
+    def __init__(self, since: float) -> None:
+        self.since = since
         self.step_since = math.inf
         self.is_receiving = False
         self.ended: str | None = None
@@ -62,6 +66,10 @@ class Patience:
         """The server has brought something: all who wait for it have patience anew."""
         self._heard_at = trio.current_time()
 
+    def has_time(self, since: float) -> bool:
+        """Whether it can be asked for what something waits for since a moment."""
+        return trio.current_time() < since + MORE * self.seconds
+
     async def end(self, waiting: Waiting, scope: trio.CancelScope) -> None:
         """Cancel the scope of a GET once its server has brought nothing to any for too long, or it trickles."""
         most = MORE * self.seconds
@@ -89,12 +97,13 @@ class Patience:
 
     async def _has_more(self, silent_since: float) -> bool:
         """Whether the server has time left: it is asked, once for all GETs that wait."""
-        if self._is_there is None or trio.current_time() >= silent_since + MORE * self.seconds:
+        if self._is_there is None or not self.has_time(silent_since):
             return False
         async with self._asking:
-            if self._due(silent_since) > trio.current_time():
+            now = trio.current_time()
+            if self._due(silent_since) > now:
                 return True  # it was asked for another one
-            with trio.move_on_after(self.seconds):
+            with trio.move_on_at(min(now + self.seconds, silent_since + MORE * self.seconds)):
                 if await self._is_there():
                     self._answered_at = trio.current_time()
                     return True

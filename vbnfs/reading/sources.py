@@ -64,11 +64,12 @@ class _Attempt:
 
 
 class _Rest:
-    """The blocks that were not handed on to `receive` yet."""
+    """The blocks that were not handed on to `receive` yet. `waits_since`: the last bytes of them came then."""
 
     def __init__(self, content: Content, indices: range, receive: ReceiveBlocks, note: Callable[[int], None]) -> None:
         self.content = content
-        self.note = note
+        self.waits_since = trio.current_time()
+        self._note = note
         self.indices = indices
         self.is_handing_on = False  # stays, where `receive` fails
         self._receive = receive
@@ -79,6 +80,11 @@ class _Rest:
         return ByteRange(
             block_range(self.content, self.indices[0]).start, block_range(self.content, self.indices[-1]).stop
         )
+
+    def note(self, count_bytes: int) -> None:
+        """So many more bytes have come."""
+        self.waits_since = trio.current_time()
+        self._note(count_bytes)
 
     async def hand_on(self, indices: range, blocks: list[Bytes] | None, kept_in: BlockCache | None) -> None:
         """Hand on the next ones."""
@@ -143,9 +149,11 @@ class Sources:
                 raise failures[0]
 
     async def _ask_mirrors(self, rest: _Rest, known: KnownDigests | None) -> list[StorageError]:
-        """Ask those that may have the content. Returns why they have not given all of the rest."""
+        """Ask those that may have the content, while there is time. Returns why they gave not all of the rest."""
         failures = list[StorageError]()
         for mirror in () if self._mirrors is None else self._mirrors.to_ask(rest.content, known):
+            if not mirror.has_time(rest.waits_since):
+                break
             kept_in = None if known is not None and known.are_proven else mirror.cache
             attempt = _Attempt(mirror.source_of(rest.content), mirror=mirror, kept_in=kept_in)
             try:
@@ -199,7 +207,7 @@ class Sources:
             if attempt.mirror is None:
                 await self._client.get_range(request, receive)
             else:
-                await attempt.mirror.get_range(content, request, receive)
+                await attempt.mirror.get_range(content, request, receive, since=rest.waits_since)
 
     def _note_mirrored(self, mirror: Mirror | None, blocks: int) -> None:
         if mirror is not None:

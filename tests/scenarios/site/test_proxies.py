@@ -101,7 +101,9 @@ def test_what_is_served(server: FakeS3Server, port: int, path: str) -> None:
     assert ask(port, path, method="HEAD").headers["content-length"] == str(len(DATA))
     before = len(server.requests)
     plain = path.partition("?")[0]
-    for refused in (plain, f"/{BUCKET}", f"/{BUCKET}/?list-type=2", f"/other/{KEY}?versionId=1", f"{path}&acl", "/"):
+    others = (f"/{BUCKET}", f"/{BUCKET}/?list-type=2", f"/other/{KEY}?versionId=1", f"{path}&acl", "/")
+    nulls = [f"{plain}?versionId={null}" for null in ("null", "n%75ll", "%6e%75%6c%6c")]  # may be replaced
+    for refused in (plain, *others, *nulls):
         assert ask(port, refused).status in {403, 404}, refused
     assert ask(port, path, method="PUT").status in {403, 405}
     assert len(server.requests) == before

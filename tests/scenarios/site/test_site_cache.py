@@ -162,7 +162,7 @@ def test_killed_in_the_middle(start: Start, mounts: Mounts, server: FakeS3Server
 
 
 def test_several_share_the_files(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """Each file has one of the site caches; without that one it comes from another, or from S3."""
+    """Each file has one of the site caches; without that one it comes from the other, and S3 sends a slice once."""
     with ExitStack() as stack:
         (tmp_path / "1").mkdir()
         (tmp_path / "2").mkdir()
@@ -180,10 +180,29 @@ def test_several_share_the_files(mounts: Mounts, server: FakeS3Server, tmp_path:
         assert came[0] == came[1]  # how the files are divided, the servers' names say: their ports, here
         assert sum(came[0]) >= 6 * 12
         assert len(asked_ranges(server)) == 6 * 3
-        running[came[0].index(max(came[0]))].kill()
+        killed = came[0].index(max(came[0]))
+        running[killed].kill()
         mount = mounts(server.endpoint_url, "--site-cache", both, "--cache-dir", tmp_path / "cache-c", name="c")
         assert {name: (mount.path / name).read_bytes() for name in FILES} == PLAIN
         assert mount.status()["metrics"]["failed_answers"] == 0
+        moved = max(came[0]) // 12  # files, of 12 blocks each
+        assert len(asked_ranges(server)) == (6 + moved) * 3
+        assert mount.status()["site_cache"][1 - killed]["blocks"] == 6 * 12
+
+
+def test_several_that_bring_nothing(mounts: Mounts, server: FakeS3Server) -> None:
+    """Site caches that are there and bring nothing fail no read, however many they are."""
+    gate = threading.Event()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(FakeS3Server(server.store)) for _ in range(3)]
+        stack.callback(gate.set)
+        for one in silent:
+            one.behaviours.append(for_kind("get_range", held(gate)))
+        urls = ",".join(one.endpoint_url for one in silent)
+        mount = mounts(server.endpoint_url, "--site-cache", urls, "--io-timeout", "8")
+        assert (mount.path / FIRST).read_bytes() == PLAIN[FIRST]
+    assert mount.status()["metrics"]["failed_answers"] == 0
+    assert server.count("get_range") > 0
 
 
 def test_a_site_cache_that_is_wrong(start: Start, mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
