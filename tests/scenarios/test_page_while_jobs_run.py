@@ -189,6 +189,28 @@ def test_a_page_asks_for_nothing_while_nothing_runs(watched: Watched) -> None:
     ]
 
 
+def test_what_nothing_changes_is_not_asked_for_anew(watched: Watched) -> None:
+    """A quick look, and areas, are not made again when somebody comes back: what they read may be gone by then.
+
+    So it is with a page of what is in a file, but for that part itself.
+    """
+    watched.gate.set()
+    for where, then in (
+        (f"look/v0.5.0/{SESSION}?look=running", ["jobs"]),
+        ("areas?read=yes", ["jobs"]),
+        (f"structure/v0.5.0/{SESSION}", ["jobs", "structure"]),
+    ):
+        watched.open(where)
+        assert watched.asked_within(30) == 0, where
+        before = len(watched.browser.requests)
+        watched.hide(is_hidden=True)
+        watched.hide(is_hidden=False)
+        watched.browser.wait(SETTLED)
+        watched.asked_within(5)
+        asked = watched.browser.requests[before:]
+        assert [one.removeprefix(watched.address).split("?")[0].split("/")[0] for one in asked] == then
+
+
 def test_a_page_that_is_hidden_asks_each_minute_how_far_jobs_are(watched: Watched) -> None:
     """One that is seen asks each second; one that is shown again asks at once, and shows what has come meanwhile."""
     browser = watched.browser

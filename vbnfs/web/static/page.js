@@ -104,7 +104,8 @@ for (const [place, name] of [[document, "pointerup"], [document, "pointercancel"
 async function renew() {
   renewing?.abort();
   const { signal } = renewing = new AbortController(), page = location.href;
-  for (const part of [document.querySelector("#main"), ...document.querySelectorAll("[data-from]")]) {
+  const parts = [document.querySelector("#main"), ...document.querySelectorAll("[data-from]")];
+  for (const part of parts.filter((one) => liveIn(one).length)) { // without any, it would be made for nothing
     try {
       const answer = await fetch(part.dataset.from ?? page, { headers: { "HX-Request": "true" }, signal });
       const text = await answer.text();
@@ -118,11 +119,16 @@ async function renew() {
   }
 }
 
+// What can change in a part, but for what is of another part in it.
+function liveIn(part) {
+  const own = part.dataset.from ? part : null;
+  return [...part.querySelectorAll("[data-live]")].filter((one) => one.closest("[data-from]") === own);
+}
+
 function replaced(part, text) {
   const found = new DOMParser().parseFromString(text, "text/html");
-  const own = part.dataset.from ? part : null;
-  for (const old of part.querySelectorAll("[data-live]")) {
-    const now = old.closest("[data-from]") === own ? found.getElementById(old.id) : null;
+  for (const old of liveIn(part)) {
+    const now = found.getElementById(old.id);
     if (!now || now.isEqualNode(old)) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement.id : null;
     old.replaceWith(document.adoptNode(now));
