@@ -108,11 +108,16 @@ class Browser:
             if kind == "mousePressed":
                 meanwhile()
 
-    def press(self, key: str, code: int, text: str = "") -> None:
-        """Press a key and let it go: `code` is its number on Windows, as the protocol wants; it writes `text`."""
+    def press(self, key: str, code: int, text: str = "", meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Press a key and let it go: `code` is its number on Windows, as the protocol wants; it writes `text`.
+
+        `meanwhile`: while it is down.
+        """
         for kind in ("keyDown", "keyUp"):
             named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
             self._call("Input.dispatchKeyEvent", type=kind, text=text if kind == "keyDown" else "", **named)
+            if kind == "keyDown":
+                meanwhile()
 
     def show(self, width: int, height: int, *, is_dark: bool = False, medium: str = "screen") -> None:
         """Have a window of so many CSS pixels, light or dark, or paper (`medium`: print)."""

@@ -189,6 +189,28 @@ def test_a_page_asks_for_nothing_while_nothing_runs(watched: Watched) -> None:
     ]
 
 
+def test_what_nothing_changes_is_not_asked_for_anew(watched: Watched) -> None:
+    """A quick look, and areas, are not made again when somebody comes back: what they read may be gone by then.
+
+    So it is with a page of what is in a file, but for that part itself.
+    """
+    watched.gate.set()
+    for where, then in (
+        (f"look/v0.5.0/{SESSION}?look=running", ["jobs"]),
+        ("areas?read=yes", ["jobs"]),
+        (f"structure/v0.5.0/{SESSION}", ["jobs", "structure"]),
+    ):
+        watched.open(where)
+        assert watched.asked_within(30) == 0, where
+        before = len(watched.browser.requests)
+        watched.hide(is_hidden=True)
+        watched.hide(is_hidden=False)
+        watched.browser.wait(SETTLED)
+        watched.asked_within(5)
+        asked = watched.browser.requests[before:]
+        assert [one.removeprefix(watched.address).split("?")[0].split("/")[0] for one in asked] == then
+
+
 def test_a_page_that_is_hidden_asks_each_minute_how_far_jobs_are(watched: Watched) -> None:
     """One that is seen asks each second; one that is shown again asks at once, and shows what has come meanwhile."""
     browser = watched.browser
@@ -264,3 +286,27 @@ def test_what_has_no_answer_is_said(watched: Watched) -> None:
     browser.evaluate("0")
     assert not any("exceptionId" in one for one in browser.complaints)
     browser.complaints.clear()  # the browser and htmx say what they did not get
+
+
+def test_buttons_of_a_job_can_be_used_while_it_runs(watched: Watched) -> None:
+    """What ends a job keeps the focus while it is put in anew each second, and says which job it is of.
+
+    It is not put in anew while it is pressed, by the mouse or the space bar, however long that takes.
+    """
+    browser, button = watched.browser, "document.querySelector('#jobs button')"
+    watched.open("sessions")
+    browser.evaluate("document.querySelector('input[value=\"1048576384\"]').click()")
+    watched.begin()
+    assert browser.evaluate(f"{button}.ariaLabel") == "End: Fetch ecephys_session_1048576384.nwb"
+    browser.evaluate(f"{button}.focus(); window.old = {button}; 0")
+    watched.asks("jobs")
+    browser.wait("!old.isConnected")
+    assert browser.evaluate(f"document.activeElement === {button}")
+    browser.evaluate("window.asked = 0; window.confirm = () => { asked += 1; return false }; 0")
+    browser.press(" ", 32, meanwhile=lambda: watched.asks("jobs"))
+    browser.wait("asked === 1")
+    browser.click(button, lambda: watched.asks("jobs"))
+    browser.wait("asked === 2")
+    watched.asks("jobs")  # once it is released it is put in anew again
+    browser.evaluate(f"window.old = {button}; 0")
+    browser.wait("!old.isConnected")

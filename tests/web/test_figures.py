@@ -24,7 +24,7 @@ def test_spikes_around_changes() -> None:
     assert rates[0.11] == 100.0  # two spikes of each change in 20 ms
     assert "2.0 spikes a second in the half second before them, 10.0" in psth.words
     assert "most, 100.0, at +110 ms" in psth.words
-    assert len(psth.rows) <= 40
+    assert psth.rows == list(zip(psth.x, psth.series[0].values, strict=True))
 
 
 def test_a_raster_of_many_spikes_leaves_out_whole_changes() -> None:
@@ -44,6 +44,15 @@ def test_a_unit_without_changes_or_spikes() -> None:
     assert figure.series[0].values[5] == pytest.approx(2.0, abs=0.1)
     for changes in (CHANGES, np.empty(0)):
         assert unit_figures(7, np.empty(0), changes)
+
+
+def test_the_table_of_a_figure() -> None:
+    """It has all values, of few hundred; else some that are evenly chosen."""
+    speeds = np.arange(1000.0)
+    for count, rows, step in ((300, 300, 1), (301, 38, 8), (1000, 40, 25)):
+        figure = running_figure(np.arange(count) / 10, speeds[:count])
+        assert [row[1] for row in figure.rows] == list(speeds[:count:step])
+        assert len(figure.rows) == rows
 
 
 def test_a_mean_waveform() -> None:

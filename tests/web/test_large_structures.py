@@ -116,19 +116,23 @@ def test_what_is_read_of_a_large_structure(
     ("name", "query", "words"),
     [
         ("datasets", {}, "beyond the bounds"),
-        ("datasets", {"object": "many"}, "more names"),
+        ("datasets", {"object": "many"}, "99,800 more names"),
+        ("datasets", {"object": "many", "page": "2"}, "d10179"),
+        ("datasets", {"object": "many", "page": "2"}, "Page 2 of 500"),
+        ("datasets", {"object": "many", "page": "10000"}, "d99999"),
+        ("wide", {"page": "0"}, "g0/"),
         ("attributes", {}, "100,000 attributes"),
         ("attributes", {"object": "many"}, "99,950 more"),
         ("deep", {"object": "g/" * 100}, "beyond the bounds"),
         ("circle", {"object": "self/" * 100}, "the same object as"),
         ("large_attributes", {}, "'vbnfs tree' shows all of an object"),
         ("long_names", {}, "... (60,00"),
-        ("wide", {}, "more names than a page has room for"),
+        ("wide", {}, "g199/"),
         ("wide", {"object": "g199"}, "h199"),
     ],
 )
 def test_what_is_said_of_a_large_structure(visitor: Visit, name: str, query: dict[str, str], words: str) -> None:
-    """What is left out stands on the page, and what is in a group is had by its name."""
+    """What is left out stands on the page, and what is in a group is had by its name, a page at a time."""
     assert words in structure_of(visitor, name, **query)
 
 

@@ -129,6 +129,7 @@ def test_running(visitor: Visit) -> None:
     assert "20,000 samples; in 100% of them" in text
     assert 'role="img" aria-label="Running speed: 20,000 samples' in text
     assert '<td class="number">12.0</td>' in text
+    assert "<p>40 of 1,000, evenly chosen:</p>" in text
 
 
 def test_a_stretch_of_lfp(visitor: Visit, looked_at: FakeS3Server) -> None:

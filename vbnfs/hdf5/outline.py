@@ -87,12 +87,15 @@ class Outline:
         """The paths of objects by the byte at which their headers begin."""
         return {start: path for path, start in self.file.structure.paths(self.file.start, self.top)}
 
-    def items(self, *, depth: int | None = None, most: int = 0) -> Iterator[Item]:
-        """The names in order, a group's behind it, `depth` levels below the top; `most` of each group (0: all)."""
-        name = self.file.object_path[-1] if self.file.object_path else "/"
-        yield from self._item(Item(self.top, name, (), HardLink(self.file.start)), depth, most)
+    def items(self, *, depth: int | None = None, most: int = 0, first: int = 0) -> Iterator[Item]:
+        """The names in order, a group's behind it, `depth` levels below the top; `most` of each group (0: all).
 
-    def _item(self, item: Item, depth: int | None, most: int) -> Iterator[Item]:
+        Of the top group they begin with the one whose place in the order, from 0 on, is `first`.
+        """
+        name = self.file.object_path[-1] if self.file.object_path else "/"
+        yield from self._item(Item(self.top, name, (), HardLink(self.file.start)), depth, most, first)
+
+    def _item(self, item: Item, depth: int | None, most: int, first: int = 0) -> Iterator[Item]:
         start = item.link.start if isinstance(item.link, HardLink) else None
         found = None if start is None else self.file.structure.objects.get(start)
         if found is None or start is None:
@@ -102,10 +105,10 @@ class Outline:
         else:
             yield replace(item, found=found, stored=self.stored(start))
             if isinstance(found, Group) and (depth is None or len(item.lasts) < depth):
-                yield from self._members(found, item, depth, most)
+                yield from self._members(found, item, depth, most, first)
 
-    def _members(self, group: Group, above: Item, depth: int | None, most: int) -> Iterator[Item]:
-        names = sorted(group.links)
+    def _members(self, group: Group, above: Item, depth: int | None, most: int, first: int) -> Iterator[Item]:
+        names = sorted(group.links)[first:]
         shown = names[:most] if most else names
         for name in shown:
             lasts = (*above.lasts, name == names[-1])

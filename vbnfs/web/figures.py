@@ -18,7 +18,8 @@ _AROUND: Final = (-BEFORE_SECONDS, AFTER_SECONDS)  # of raster and rate, so that
 _BIN_SECONDS: Final = 0.02
 _MOST_POINTS: Final = 6_000  # of a raster
 _MOST_BINS: Final = 1_000  # of a long recording
-_MOST_ROWS: Final = 40  # of a table
+_ALL_ROWS: Final = 300  # a figure of so many values has a row for each in its table
+_MOST_ROWS: Final = 40  # of the table of one that has more
 _RESPONSE_SECONDS: Final = 0.2
 
 
@@ -57,8 +58,8 @@ class Figure:
 
     @property
     def rows(self) -> list[tuple[float | None, ...]]:
-        """The figure as a table of some rows, evenly chosen: x, then a column for each series."""
-        step = max(1, -(-len(self.x) // _MOST_ROWS))
+        """The figure as a table: x, then a column for each series; of many values some rows, evenly chosen."""
+        step = 1 if len(self.x) <= _ALL_ROWS else -(-len(self.x) // _MOST_ROWS)
         columns = [self.x, *(one.values for one in self.series)]
         return [tuple(column[at] for column in columns) for at in range(0, len(self.x), step)]
 

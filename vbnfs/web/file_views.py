@@ -101,7 +101,7 @@ class FileViews:
             return self._pages.answer(request, "structure.html", **values, problem=problem, look=None)
         parts: dict[str, Any] = {
             "look": look,
-            "rows": rows_of(look.file),
+            "found": rows_of(look.file, number_of(request.query_params.get("page"))),
             "picture": picture_of(look.file),
             "looks": offered({path for path, _ in look.file.structure.paths()}),
             "problem": _lacking(look.file),

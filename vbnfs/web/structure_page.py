@@ -31,8 +31,8 @@ from vbnfs.hdf5.structure import ExternalLink, Group, Object, SoftLink
 from vbnfs.objects import Content
 
 _DEPTH: Final = 2  # levels that are shown below an object
-_MOST: Final = 200  # names of a group
-_MOST_IN_ALL: Final = 1000
+_MOST: Final = 200  # names of a group on a page
+_MOST_IN_ALL: Final = 1000  # more than a group's on one level
 _MOST_ATTRIBUTES: Final = 50  # of an object
 _MOST_LETTERS: Final = 200  # of a name, a type, a value
 _MOST_LETTERS_OF_VALUES: Final = 200_000  # of all attributes of a page
@@ -129,14 +129,26 @@ class Row:
         return self.is_group and not self.is_open and len(self.path) <= _MOST_PATH
 
 
-def rows_of(file: Hdf5File) -> list[Row]:
-    """The outline of a file, two levels below the object that was asked for."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A page of an outline: of the names in the object that was asked for, `pages` in all. `page` counts from 1."""
+
+    rows: Sequence[Row]
+    page: int
+    pages: int
+
+
+def rows_of(file: Hdf5File, page: int = 1) -> Rows:
+    """A page of what is in a file, two levels below the object that was asked for, or one where that is too much."""
     outline, room = Outline(file), _Room(_MOST_LETTERS_OF_VALUES)
-    items = list(islice(outline.items(depth=_DEPTH, most=_MOST), _MOST_IN_ALL + 1))
-    rows = [_row(outline, item, room) for item in items[:_MOST_IN_ALL]]
-    if len(items) > len(rows):
-        rows.append(Row("", "", 1, target="more names than a page has room for; a group's own page has its names"))
-    return rows
+    top = file.structure.objects.get(file.start)
+    pages = max(1, -(-len(top.links) // _MOST)) if isinstance(top, Group) else 1
+    page = max(1, min(page, pages))
+    for depth in range(_DEPTH, 0, -1):
+        found = outline.items(depth=depth, most=_MOST, first=(page - 1) * _MOST)
+        if len(items := list(islice(found, _MOST_IN_ALL + 1))) <= _MOST_IN_ALL:
+            break
+    return Rows([_row(outline, item, room, depth) for item in items], page, pages)
 
 
 @dataclass(slots=True)
@@ -164,7 +176,7 @@ def _attributes(outline: Outline, found: Object, room: _Room) -> list[tuple[str,
     return shown
 
 
-def _row(outline: Outline, item: Item, room: _Room) -> Row:
+def _row(outline: Outline, item: Item, room: _Room, depth: int) -> Row:
     named = partial(Row, item.path, shortened(item.name), len(item.lasts))
     match item:
         case Item(more=more) if more:
@@ -182,7 +194,7 @@ def _row(outline: Outline, item: Item, room: _Room) -> Row:
     shape, dtype = typed_text(found)
     return named(
         is_group=isinstance(found, Group),
-        is_open=len(item.lasts) < _DEPTH,
+        is_open=len(item.lasts) < depth,
         shape=shape,
         dtype=shortened(dtype),
         how=how_text(found),

@@ -17,8 +17,14 @@ document.addEventListener("click", async (event) => {
 });
 
 // Why a page or a plan cannot be shown stands where it would.
+// What is put in anew between press and release is not clicked: a poll's answer is passed over, the next one counts.
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const { triggeringEvent } = detail.requestConfig;
   if (detail.isError && ["main", "plan"].includes(detail.target.id)) detail.shouldSwap = true;
+  if (isPressed && (triggeringEvent?.type === "seen" || isPoll(detail.requestConfig))) {
+    detail.shouldSwap = false;
+    if (triggeringEvent) isLate = true;
+  }
 });
 
 // Whatever else has no answer is said above the page, until it has one, or something else that somebody asks for does.
@@ -55,12 +61,15 @@ for (const name of ["change", "htmx:afterRequest"]) {
 // Nor does one that shows what a machine does, once nobody has touched it for ten minutes.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const { elt, requestConfig } = event.detail;
-  if (requestConfig.triggeringEvent || !elt.matches("[hx-trigger^=every]")) return;
+  if (!isPoll(requestConfig)) return;
   const now = Date.now(), isOfJobs = elt.id === "jobs";
   const isUntouched = elt.id === "live" && now - touched >= LONG;
   if (document.hidden ? !isOfJobs || now - polled < MINUTE : isUntouched) event.preventDefault();
   else if (isOfJobs) polled = now;
 });
+function isPoll({ elt, triggeringEvent }) {
+  return !triggeringEvent && elt.matches("[hx-trigger^=every]");
+}
 for (const name of ["pointermove", "pointerdown", "wheel", "keydown"]) {
   document.addEventListener(name, () => { touched = Date.now(); }, { passive: true });
 }
@@ -71,16 +80,22 @@ for (const [place, name] of [[document, "visibilitychange"], [window, "focus"]])
   place.addEventListener(name, () => {
     if (document.hidden || Date.now() - seen < 1000) return;
     seen = touched = Date.now();
-    document.dispatchEvent(new Event("seen"));
-    renew();
+    follow();
   });
 }
 
+function follow() {
+  document.dispatchEvent(new Event("seen"));
+  renew();
+}
+
+// A button is pressed by the mouse, a finger, or the space bar.
 document.addEventListener("pointerdown", () => { isPressed = true; }, { passive: true });
-for (const name of ["pointerup", "pointercancel"]) {
-  document.addEventListener(name, () => {
+document.addEventListener("keydown", ({ key }) => { isPressed ||= key === " "; }, { passive: true });
+for (const [place, name] of [[document, "pointerup"], [document, "pointercancel"], [document, "keyup"], [window, "blur"]]) {
+  place.addEventListener(name, () => {
     isPressed = false;
-    if (isLate) setTimeout(renew); // after the click
+    if (isLate) setTimeout(follow); // after the click
     isLate = false;
   }, { passive: true });
 }
@@ -89,7 +104,8 @@ for (const name of ["pointerup", "pointercancel"]) {
 async function renew() {
   renewing?.abort();
   const { signal } = renewing = new AbortController(), page = location.href;
-  for (const part of [document.querySelector("#main"), ...document.querySelectorAll("[data-from]")]) {
+  const parts = [document.querySelector("#main"), ...document.querySelectorAll("[data-from]")];
+  for (const part of parts.filter((one) => liveIn(one).length)) { // without any, it would be made for nothing
     try {
       const answer = await fetch(part.dataset.from ?? page, { headers: { "HX-Request": "true" }, signal });
       const text = await answer.text();
@@ -103,11 +119,16 @@ async function renew() {
   }
 }
 
+// What can change in a part, but for what is of another part in it.
+function liveIn(part) {
+  const own = part.dataset.from ? part : null;
+  return [...part.querySelectorAll("[data-live]")].filter((one) => one.closest("[data-from]") === own);
+}
+
 function replaced(part, text) {
   const found = new DOMParser().parseFromString(text, "text/html");
-  const own = part.dataset.from ? part : null;
-  for (const old of part.querySelectorAll("[data-live]")) {
-    const now = old.closest("[data-from]") === own ? found.getElementById(old.id) : null;
+  for (const old of liveIn(part)) {
+    const now = found.getElementById(old.id);
     if (!now || now.isEqualNode(old)) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement.id : null;
     old.replaceWith(document.adoptNode(now));
