@@ -3,9 +3,11 @@
 import re
 import secrets
 import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from http.cookiejar import CookieJar
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.ports import free_port
 from tests.served_page import page
+from tests.test_documents import ROOT
 from tests.waiting import until
 from vbnfs.cli.serving_web import web
 
@@ -62,6 +65,22 @@ def test_a_port_that_is_taken(server: FakeS3Server) -> None:
             assert second.wait(60) == 1
             assert second.stderr is not None
             assert f"port {port}: Address already in use; '--port 0'" in second.stderr.read()
+
+
+def test_the_unit_where_the_usual_port_is_taken(server: FakeS3Server, tmp_path: Path) -> None:
+    """Another user of this machine has it: the page that systemd serves takes another one, which its file names."""
+    unit = (ROOT / "systemd" / "user" / "vbnfs-web.service").read_text(encoding="utf-8")
+    [command] = re.findall(r"^ExecStart=@VBNFS@ web (.*)$", unit, re.M)
+    for specifier in ("%t", "%h"):
+        command = command.replace(specifier, str(tmp_path))
+    with ExitStack() as stack:
+        with suppress(OSError):  # who else has it does as well
+            stack.enter_context(socket.create_server(("127.0.0.1", 8791)))
+        stack.enter_context(page(server, *command.split()))
+        [place] = tmp_path.glob("vbnfs-web*.html")
+        [written] = re.findall(r"http://[^\"]+", place.read_text(encoding="utf-8"))
+        with browser().open(written, timeout=60) as answer:
+            assert answer.status == 200
 
 
 def test_an_address_in_a_file(server: FakeS3Server, tmp_path: Path) -> None:
