@@ -20,6 +20,7 @@ from tests.ports import free_port
 from tests.served_page import page
 from tests.test_documents import ROOT
 from tests.waiting import until
+from vbnfs.cli import web as work
 from vbnfs.cli.serving_web import web
 
 FILES = {"project_metadata/units.csv": b"unit_id,snr\n10,1.5\n"}
@@ -148,20 +149,36 @@ def test_an_examination(server: FakeS3Server) -> None:
         assert "<dt>Throughput" not in text
 
 
-def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path) -> None:
-    """`--open` names a file that is this user's alone, and that leads to the address, until the page ends."""
-    script = tmp_path / "browser"
+@pytest.mark.parametrize("has_home", [True, False], ids=["home", "no home"])
+def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path, has_home: bool) -> None:
+    """`--open` names a file that is this user's alone, and that leads to the address, until the page ends.
+
+    It stands in the home folder, under no hidden name: browsers in snaps may read there, and nowhere in /run or /tmp.
+    """
+    script, home = tmp_path / "browser", tmp_path / "home"
     script.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/asked.new\nmv {tmp_path}/asked.new {tmp_path}/asked\n')
     script.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BROWSER", str(script))
-        with page(server, "--port", "0", "--open") as (address, process):
-            until((tmp_path / "asked").exists)
-            asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
-            opened = Path(asked.removeprefix("file://"))
-            assert "token" not in asked
-            assert opened.stat().st_mode & 0o077 == 0
-            assert address in opened.read_text(encoding="utf-8")
-            process.terminate()
-            assert process.wait(60) == 0
-            assert not opened.exists()
+    if has_home:
+        home.mkdir()
+    with page(server, "--port", "0", "--open", env={"BROWSER": str(script), "HOME": str(home)}) as (address, process):
+        until((tmp_path / "asked").exists)
+        asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
+        opened = Path(asked.removeprefix("file://"))
+        assert address.partition("=")[2] not in asked
+        assert (opened.parent == home) is has_home
+        assert not opened.name.startswith(".")
+        assert opened.stat().st_mode & 0o077 == 0
+        assert address in opened.read_text(encoding="utf-8")
+        process.terminate()
+        assert process.wait(60) == 0
+        assert not opened.exists()
+
+
+def test_a_system_without_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no other user reads a command line, as on Windows, a browser opens the address itself, and no file."""
+    monkeypatch.setattr(work, "HAS_USERS", False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = "http://127.0.0.1:8791/?token=0"
+    with work.leading_to(address, port=8791) as opened:
+        assert opened == address
+        assert list(tmp_path.iterdir()) == []

@@ -232,7 +232,8 @@ def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
 
 def test_a_user_s_page(guest: Guest, server: FakeS3Server) -> None:
     """A user's own systemd serves the page; its address is in a file of that user alone, and not in the journal."""
-    manager, written = ["systemctl", "--user"], f"/run/user/{USER_ID}/vbnfs-web.html"
+    host = guest.output("uname", "-n").strip()
+    manager, written = ["systemctl", "--user"], f"/home/{USER}/vbnfs-web-{host}.html"
     guest.output("loginctl", "enable-linger", USER)
     until(lambda: guest.run("test", "-S", f"/run/user/{USER_ID}/systemd/private").returncode == 0)
     guest.output(VBNFS, "install-units", "--user", user=USER)
