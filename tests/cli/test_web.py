@@ -3,9 +3,11 @@
 import re
 import secrets
 import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from http.cookiejar import CookieJar
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.ports import free_port
 from tests.served_page import page
+from tests.test_documents import ROOT
 from tests.waiting import until
+from vbnfs.cli import web as work
 from vbnfs.cli.serving_web import web
 
 FILES = {"project_metadata/units.csv": b"unit_id,snr\n10,1.5\n"}
@@ -62,6 +66,22 @@ def test_a_port_that_is_taken(server: FakeS3Server) -> None:
             assert second.wait(60) == 1
             assert second.stderr is not None
             assert f"port {port}: Address already in use; '--port 0'" in second.stderr.read()
+
+
+def test_the_unit_where_the_usual_port_is_taken(server: FakeS3Server, tmp_path: Path) -> None:
+    """Another user of this machine has it: the page that systemd serves takes another one, which its file names."""
+    unit = (ROOT / "systemd" / "user" / "vbnfs-web.service").read_text(encoding="utf-8")
+    [command] = re.findall(r"^ExecStart=@VBNFS@ web (.*)$", unit, re.M)
+    for specifier in ("%t", "%h"):
+        command = command.replace(specifier, str(tmp_path))
+    with ExitStack() as stack:
+        with suppress(OSError):  # who else has it does as well
+            stack.enter_context(socket.create_server(("127.0.0.1", 8791)))
+        stack.enter_context(page(server, *command.split()))
+        [place] = tmp_path.glob("vbnfs-web*.html")
+        [written] = re.findall(r"http://[^\"]+", place.read_text(encoding="utf-8"))
+        with browser().open(written, timeout=60) as answer:
+            assert answer.status == 200
 
 
 def test_an_address_in_a_file(server: FakeS3Server, tmp_path: Path) -> None:
@@ -129,20 +149,36 @@ def test_an_examination(server: FakeS3Server) -> None:
         assert "<dt>Throughput" not in text
 
 
-def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path) -> None:
-    """`--open` names a file that is this user's alone, and that leads to the address, until the page ends."""
-    script = tmp_path / "browser"
+@pytest.mark.parametrize("has_home", [True, False], ids=["home", "no home"])
+def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path, has_home: bool) -> None:
+    """`--open` names a file that is this user's alone, and that leads to the address, until the page ends.
+
+    It stands in the home folder, under no hidden name: browsers in snaps may read there, and nowhere in /run or /tmp.
+    """
+    script, home = tmp_path / "browser", tmp_path / "home"
     script.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/asked.new\nmv {tmp_path}/asked.new {tmp_path}/asked\n')
     script.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BROWSER", str(script))
-        with page(server, "--port", "0", "--open") as (address, process):
-            until((tmp_path / "asked").exists)
-            asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
-            opened = Path(asked.removeprefix("file://"))
-            assert "token" not in asked
-            assert opened.stat().st_mode & 0o077 == 0
-            assert address in opened.read_text(encoding="utf-8")
-            process.terminate()
-            assert process.wait(60) == 0
-            assert not opened.exists()
+    if has_home:
+        home.mkdir()
+    with page(server, "--port", "0", "--open", env={"BROWSER": str(script), "HOME": str(home)}) as (address, process):
+        until((tmp_path / "asked").exists)
+        asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
+        opened = Path(asked.removeprefix("file://"))
+        assert address.partition("=")[2] not in asked
+        assert (opened.parent == home) is has_home
+        assert not opened.name.startswith(".")
+        assert opened.stat().st_mode & 0o077 == 0
+        assert address in opened.read_text(encoding="utf-8")
+        process.terminate()
+        assert process.wait(60) == 0
+        assert not opened.exists()
+
+
+def test_a_system_without_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no other user reads a command line, as on Windows, a browser opens the address itself, and no file."""
+    monkeypatch.setattr(work, "HAS_USERS", False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = "http://127.0.0.1:8791/?token=0"
+    with work.leading_to(address, port=8791) as opened:
+        assert opened == address
+        assert list(tmp_path.iterdir()) == []

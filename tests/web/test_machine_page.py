@@ -50,6 +50,19 @@ def test_rates_are_those_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> N
     assert (second.read_rate, second.fetched_rate, second.requests_rate) == (2_000, 500, 3)
 
 
+def test_rates_where_several_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has the rate of some seconds, however short it is since another one looked."""
+    now, looks_at = (
+        [0.0],
+        {100.0: 0, 100.5: 1_000, 105.0: 5_000, 105.01: 5_100, 106.0: 6_000, 107.5: 7_500, 180.0: 8_000},
+    )
+    monkeypatch.setattr(machine_page, "_now", lambda: now[0])
+    looks, rates = Looks(lambda entry: grown(FIGURES, read_bytes=looks_at[now[0]])), list[float | None]()
+    for now[0] in looks_at:
+        rates.append(looks.at([ENTRY])[0].read_rate)
+    assert rates == [None, None, 1_000, pytest.approx(5_100 / 5.01), 1_000, 1_000, None]
+
+
 def test_another_daemon_has_no_rate() -> None:
     """A mount that was made anew counts from nothing: its figures are not compared with those before."""
     answers = iter([FIGURES, dataclasses.replace(FIGURES, pid=FIGURES.pid + 1)])

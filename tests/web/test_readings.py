@@ -3,6 +3,8 @@
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.web.conftest import Visit, visiting
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import DatasetError
 from vbnfs.objects import ObjectVersion
-from vbnfs.web import page_tables
+from vbnfs.web import page_tables, readings
 from vbnfs.web.readings import Readings, StillReadingError, usual_patience
 
 CHANGES = "/changes?old=0.4.0&new=0.5.0&tables=yes"
@@ -80,7 +82,7 @@ def test_what_cannot_be_read_is_said_and_asked_for_again(hasty: Visit, server: F
 
 def test_how_far_it_is() -> None:
     """Bytes count as they come, those of other files do not; errors of the reading come out, a time limit's too."""
-    gate, readings = threading.Event(), Readings(lambda size_bytes: 0.0)
+    gate, reading = threading.Event(), Readings(lambda size_bytes: 0.0)
     calls = list[str]()
 
     def read() -> str:
@@ -90,22 +92,48 @@ def test_how_far_it_is() -> None:
 
     def look() -> StillReadingError:
         with pytest.raises(StillReadingError) as caught:
-            readings.result(("a",), "units.csv", [(FILE, 100)], read)
+            reading.result(("a",), "units.csv", [(FILE, 100)], read)
         return caught.value
 
     assert (look().now.done_bytes, look().now.size_bytes) == (0, 100)
-    readings.note(FILE, 40, 100)
-    readings.note(DataFile(("other.csv",), ObjectVersion("other.csv", "v1"), None), 7, 7)
+    reading.note(FILE, 40, 100)
+    reading.note(DataFile(("other.csv",), ObjectVersion("other.csv", "v1"), None), 7, 7)
     assert look().now.done_bytes == 40
     gate.set()
     with pytest.raises(TimeoutError, match="its own"):
-        readings.result(("a",), "units.csv", [(FILE, 100)], read, is_awaited=True)
+        reading.result(("a",), "units.csv", [(FILE, 100)], read, is_awaited=True)
+    assert calls == ["read"]
+
+
+class Late(Future[str]):
+    """A result that comes at the moment in which the time to wait for it is over."""
+
+    def result(self, timeout: float | None = None) -> str:
+        """The result; `timeout`: none, but only once it is there."""
+        if timeout is None:
+            return super().result()
+        super().result()
+        raise TimeoutError
+
+
+def test_what_comes_as_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown, or is being read: it is no failure, and it is kept."""
+    monkeypatch.setattr(readings, "Future", Late)
+    calls, all_of_them = list[str](), Readings(lambda size_bytes: 0.0)
+
+    def look() -> str | None:
+        with suppress(StillReadingError):
+            return all_of_them.result(("a",), "units.csv", [(FILE, 100)], lambda: calls.append("read") or "table")
+        return None
+
+    until(lambda: look() == "table")
+    assert look() == "table"
     assert calls == ["read"]
 
 
 def test_what_is_forgotten_is_read_again() -> None:
     """As the tables of a version that were let go of; what failed is read again, too."""
-    readings, calls = Readings(lambda size_bytes: 60.0), list[str]()
+    reading, calls = Readings(lambda size_bytes: 60.0), list[str]()
 
     def read() -> int:
         calls.append("read")
@@ -114,12 +142,12 @@ def test_what_is_forgotten_is_read_again() -> None:
         return len(calls)
 
     def found(key: tuple[str, ...]) -> int:
-        return readings.result(key, "", [], read)
+        return reading.result(key, "", [], read)
 
     assert [found(("a", "b")), found(("a", "b"))] == [1, 1]
-    readings.forget("b")
+    reading.forget("b")
     assert found(("a", "b")) == 1
-    readings.forget("a")
+    reading.forget("a")
     assert found(("a", "b")) == 2
     with pytest.raises(DatasetError):
         found(("c",))

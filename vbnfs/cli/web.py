@@ -3,8 +3,8 @@
 import re
 import signal
 import webbrowser
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from vbnfs.config.sources import LoadedSettings
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import UsageError, WebError
 from vbnfs.host.atomic import output_file
+from vbnfs.host.identity import HAS_USERS
 from vbnfs.host.runtime import make_runtime_directory
 
 try:
@@ -50,11 +51,9 @@ def run(
         if address_file is not None:
             _write(address_file, address)
             stack.callback(address_file.unlink, missing_ok=True)
-        opened = None
+        opened: Callable[[], object] | None = None
         if is_opened:
-            leads_here = make_runtime_directory() / f"web-{listening.port}.html"
-            stack.callback(leads_here.unlink, missing_ok=True)
-            opened = partial(_open, leads_here, address)
+            opened = partial(webbrowser.open, stack.enter_context(leading_to(address, port=listening.port)))
         print(_announced(listening, address, address_file), flush=True)
         examine = partial(rows_without_fetching, config)
         house = stack.enter_context(closing(House(config, examine=examine, lines=Lines.of(loaded))))
@@ -80,7 +79,7 @@ def _given_token() -> str | None:
     return given
 
 
-async def _until_asked(listening: Listening, opened: Callable[[], None] | None) -> None:
+async def _until_asked(listening: Listening, opened: Callable[[], object] | None) -> None:
     """Return at a signal. A supervisor reads until then that the page is there."""
     notifier = SystemdNotifier(load_supervisor())
     with trio.open_signal_receiver(*_ENDING) as signals:
@@ -92,10 +91,27 @@ async def _until_asked(listening: Listening, opened: Callable[[], None] | None) 
                 nursery.cancel_scope.cancel()
 
 
-def _open(place: Path, address: str) -> None:
-    """Have a browser open it. Its command line, which every user can read, names a file instead of the token."""
-    _write(place, address)
-    webbrowser.open(place.as_uri())
+@contextmanager
+def leading_to(address: str, *, port: int) -> Iterator[str]:
+    """What a browser is to open. Its command line, which every user can read, names a file instead of the token.
+
+    Browsers in snaps read files of the home folder, if no part of their name is hidden, and none in /run or /tmp:
+    https://snapcraft.io/docs/home-interface. Raises `WebError`, and `MountError` where there is no place at all.
+    """
+    if not HAS_USERS:
+        yield address
+        return
+    name = f"vbnfs-web-{port}.html"
+    try:
+        place = Path.home() / name
+        _write(place, address)
+    except (RuntimeError, WebError):  # a user without a home, or one that cannot be written
+        place = make_runtime_directory() / name
+        _write(place, address)
+    try:
+        yield place.as_uri()
+    finally:
+        place.unlink(missing_ok=True)
 
 
 def _write(place: Path, address: str) -> None:

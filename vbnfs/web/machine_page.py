@@ -1,6 +1,6 @@
 """What this machine does: mounts with their readers, rates, errors and remedies; the cache; pins.
 
-Rates are differences of two looks at a mount's figures. The first look at a mount has none.
+Rates are differences of two looks at a mount's figures, some seconds apart. The first look at a mount has none.
 """
 
 import re
@@ -17,6 +17,7 @@ from vbnfs.host.mountinfo import MountEntry
 
 _SECONDS: Final = 2.0  # for a mount to answer
 _OLDEST_SECONDS: Final = 60.0  # of a look that a rate is made of
+_NEWEST_SECONDS: Final = 2.0  # of the same: in a shorter time chance has the greater part
 
 _REQUESTS: Final = ("list_requests", "head_requests", "object_requests", "range_requests")
 
@@ -63,13 +64,19 @@ class MountRow:
         return bound_of(0.5, waits.counts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    figures: Figures
+
+
 class Looks:
-    """The last look at each mount, for rates. Thread-safe."""
+    """The last looks at each mount, for rates. Thread-safe."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._last: dict[str, tuple[float, Figures]] = {}
+        self._last: dict[str, tuple[_Look, _Look | None]] = {}  # by device; the second has rates made of it
 
     def at(self, entries: Iterable[MountEntry]) -> list[MountRow]:
         """A row for each of some mounts: all are asked at once, and one that hangs holds up no other for long."""
@@ -98,14 +105,13 @@ class Looks:
         rows[number] = self._row(entry, now)
 
     def _row(self, entry: MountEntry, now: Figures) -> MountRow:
-        at = _now()
+        look = _Look(_now(), now)
         with self._lock:
-            before = self._last.get(entry.device)
-            self._last[entry.device] = at, now
-        if before is None or before[1].pid != now.pid or not 0 < at - before[0] <= _OLDEST_SECONDS:
+            before = self._before(entry.device, look)
+        if before is None or not _NEWEST_SECONDS <= (seconds := look.at - before.at) <= _OLDEST_SECONDS:
             return MountRow(str(entry.mountpoint), now)
 
-        seconds, earlier = at - before[0], before[1].metrics
+        earlier = before.figures.metrics
         read_bytes, received_bytes = (
             max(0, now.metrics.get(name, 0) - earlier.get(name, 0)) for name in ("read_bytes", "received_bytes")
         )
@@ -113,6 +119,16 @@ class Looks:
         return MountRow(
             str(entry.mountpoint), now, None, read_bytes / seconds, received_bytes / seconds, requests / seconds
         )
+
+    def _before(self, device: str, look: _Look) -> _Look | None:
+        """The look that a rate is made of: the last one, once that is old enough, else the one before it."""
+        last, before = self._last.get(device, (look, None))
+        if last.figures.pid != look.figures.pid:
+            last, before = look, None
+        elif look.at - last.at >= _NEWEST_SECONDS:
+            last, before = look, last
+        self._last[device] = last, before
+        return before
 
 
 def _now() -> float:

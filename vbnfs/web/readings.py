@@ -6,7 +6,7 @@ A view that comes meanwhile is answered with how far it is (`StillReadingError`)
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -83,14 +83,11 @@ class Readings:
         one who asks has it called again.
         """
         work = self._begun(key, title, files, read)
+        if not wait([work.result], None if is_awaited else self._patience(work.size_bytes)).done:
+            self._promised[key] = time.monotonic() + _RETURN_SECONDS
+            raise StillReadingError(self._now(work))
         try:
-            found: Result = work.result.result(None if is_awaited else self._patience(work.size_bytes))
-        except TimeoutError:
-            if not work.result.done():
-                self._promised[key] = time.monotonic() + _RETURN_SECONDS
-                raise StillReadingError(self._now(work)) from None
-            self._forget(key, work)
-            raise
+            found: Result = work.result.result()
         except BaseException:
             self._forget(key, work)
             raise

@@ -15,7 +15,6 @@ from tests.fakes.cache_files import FILES
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import until
-from tests.ports import free_port
 from tests.scenarios.system.guest import REPOSITORY, USER, USER_ID, VBNFS, Guest, make_root
 
 pytestmark = pytest.mark.slow
@@ -233,25 +232,14 @@ def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
 
 def test_a_user_s_page(guest: Guest, server: FakeS3Server) -> None:
     """A user's own systemd serves the page; its address is in a file of that user alone, and not in the journal."""
-    manager, written = ["systemctl", "--user"], f"/run/user/{USER_ID}/vbnfs-web.html"
+    host = guest.output("uname", "-n").strip()
+    manager, written = ["systemctl", "--user"], f"/home/{USER}/vbnfs-web-{host}.html"
     guest.output("loginctl", "enable-linger", USER)
     until(lambda: guest.run("test", "-S", f"/run/user/{USER_ID}/systemd/private").returncode == 0)
     guest.output(VBNFS, "install-units", "--user", user=USER)
     settings = f'endpoint_url = "{server.endpoint_url}"\n'
     guest.output(
         "sh", "-c", 'mkdir -p ~/.config/vbnfs; printf %s "$1" >~/.config/vbnfs/config.toml', "sh", settings, user=USER
-    )
-    port = free_port()
-    command = f"{VBNFS} web --port {port} --address-file %t/vbnfs-web.html"
-    change = f"[Service]\nExecStart=\nExecStart={command}\n"
-    guest.output(
-        *(
-            "sh",
-            "-c",
-            'cd ~/.config/systemd/user; mkdir -p vbnfs-web.service.d; printf %b "$1" >vbnfs-web.service.d/port.conf',
-        ),
-        *("sh", change),
-        user=USER,
     )
     guest.output(*manager, "daemon-reload", user=USER)
     guest.output(*manager, "start", "vbnfs-web", user=USER)
