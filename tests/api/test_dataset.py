@@ -327,7 +327,10 @@ def test_a_network_that_goes_and_comes_back(dataset: vbnfs.Dataset, server: Fake
 
 
 def test_opened_without_network(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
-    """A dataset that was opened from what is kept reads on when the network is there, and has no problem then."""
+    """A dataset that was opened from what is kept reads on when the network is there, and has no problem then.
+
+    So it is with tables, of which nothing was cached.
+    """
     assert dataset.versions
     dataset.close()
     with server.refusing():
@@ -335,8 +338,11 @@ def test_opened_without_network(dataset: vbnfs.Dataset, server: FakeS3Server) ->
         file = dataset.file(f"v0.1.0/{LFP}").open()
         with pytest.raises(OSError, match="offline"):
             file.read_at(0, 10)
+        with pytest.raises(OSError, match="not cached"):
+            _ = dataset.latest.units
     until(lambda: is_read(file, 0), seconds=60)
     until(lambda: not dataset.problems, seconds=60)
+    assert len(dataset.latest.units) == 3
 
 
 def is_read(file: vbnfs.RemoteFile, offset: int) -> bool:

@@ -1,39 +1,93 @@
-"""Cyclic garbage is left to a program's own threads: those that serve them collect none.
+"""Cyclic garbage is collected in a program's own threads, or in one that nothing waits for: not in those that serve.
 
 A thread that reads by h5py holds h5py's lock while it waits for bytes of a file object, and h5py's objects take that
 lock when they are deleted (h5py's manual, "Python file-like objects"). Where Python happens to collect garbage in the
 thread that is to bring the bytes, and h5py's objects are in it, as pynwb leaves them, each would wait for the
 other without end.
 
-Python asks nobody where to collect. But it calls `gc.callbacks` before and after, in the same thread; what is frozen
-meanwhile (`gc.freeze`, some pointers are changed) is looked at by a later collection, in a thread of the program.
+Python asks nobody where to collect. But it calls `gc.callbacks` before and after, in the same thread. What is
+referred to meanwhile is no garbage: so a list of the objects that a collection goes through keeps it from finding
+any. A thread of its own then lets go of them, and collects what was left. It can wait for h5py's lock: no bytes are
+brought by it.
 """
 
 import gc
 import sys
 import threading
+from itertools import chain, compress, repeat
+from operator import not_
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final
 
+from vbnfs.host.forking import after_fork_in_child
+
 _SERVING: Final = ("vbnfs.", "trio._core._thread_cache")  # modules in which threads begin that serve others
+_INCREMENTAL: Final = sys.hexversion >= 0x030E0000  # since Python 3.14 generation 1 has a part of the oldest with it
+_BUILT_IN_PLACE: Final = frozenset({id(tuple), id(frozenset)})
 
 _own = threading.local()
 
 
+class _Collector:
+    """A thread that collects what the serving ones left."""
+
+    def __init__(self) -> None:
+        # It can be put to in the midst of anything, also of itself: a collection begins wherever memory is asked for.
+        self.left: Final = SimpleQueue[tuple[int, list[Any]]]()
+        threading.Thread(target=self._run, name="vbnfs-garbage", daemon=True).start()
+
+    def _run(self) -> None:
+        _own.is_serving = False
+        while True:
+            generation, kept = self.left.get()
+            kept.clear()
+            gc.collect(generation)
+
+
+_collector: _Collector | None = None
+
+
 def leave_garbage_to_others() -> None:
-    """From now on threads of vbnfs, and those in which trio waits for disks, collect no garbage."""
+    """From now on threads of vbnfs, and those in which trio waits for disks, collect no garbage in this process."""
+    global _collector  # noqa: PLW0603 - one a process
+    if _collector is None:
+        _collector = _Collector()
     if _on_collection not in gc.callbacks:
         gc.callbacks.append(_on_collection)
 
 
+def _forget() -> None:
+    """In a child of fork(2) there is no such thread, and none that serves."""
+    global _collector  # noqa: PLW0603 - one a process
+    _collector = None
+
+
+after_fork_in_child(_forget)
+
+
 def _on_collection(phase: str, info: dict[str, Any]) -> None:
     """See `gc.callbacks`: in the thread that collects, before it begins and when it has ended."""
-    if phase == "start" and _is_serving():
-        _own.has_frozen = True
-        gc.freeze()
-    elif phase == "stop" and getattr(_own, "has_frozen", False):
-        _own.has_frozen = False
-        gc.unfreeze()
+    if _collector is None or not _is_serving():
+        return
+    if phase == "start":
+        _own.kept = _gone_through(info["generation"])
+    elif kept := _own.__dict__.pop("kept", None):
+        _collector.left.put((info["generation"], kept))
+
+
+def _gone_through(generation: int) -> list[Any]:
+    """The objects that a collection goes through, but for tuples and frozen sets; no code of theirs runs.
+
+    C enlarges a new tuple or frozen set only while it alone refers to it (`_PyTuple_Resize`, `PySet_Add`). Each cycle
+    has other objects in it, which keep these. The list is made in one call of C, during which no other thread runs.
+    """
+    oldest = 2 if generation and _INCREMENTAL else generation
+    found = chain.from_iterable(map(gc.get_objects, range(oldest, -1, -1)))
+    on_its_way = dict[None, Any]()  # the object of which the type is asked for next, and nothing at the end
+    objects = map(on_its_way.setdefault, repeat(None), found)
+    types = map(id, map(type, map(on_its_way.pop, repeat(None))))
+    return list(compress(objects, map(not_, map(_BUILT_IN_PLACE.__contains__, types))))
 
 
 def _is_serving() -> bool:

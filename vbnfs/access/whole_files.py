@@ -38,7 +38,6 @@ class WholeFiles:
 
     def __init__(self, readers: ContentReaders, *, progress: Progress = _without_a_word) -> None:
         self._readers, self._progress = readers, progress
-        self._versions = readers.versions
 
     async def __call__(self, file: DataFile) -> bytes:
         """All bytes of a file. Raises also where they do not have the manifest's `file_hash`."""
@@ -67,8 +66,9 @@ class WholeFiles:
 
         Raises at once where S3 is not reached and the cache lacks them: without retries.
         """
-        content, dataset = await self._readers.content(file), self._versions.dataset
-        if self._versions.release.is_offline:
+        content, versions = await self._readers.content(file), self._readers.versions
+        if versions.release.is_offline:
+            dataset = versions.dataset
             work = partial(_missing, dataset.cache, content, count_bytes)
             if await trio.to_thread.run_sync(work, abandon_on_cancel=True):
                 remedy = "leave --offline out" if dataset.config.offline else None

@@ -1,0 +1,107 @@
+"""Cyclic garbage in a process that uses the synchronous door."""
+
+import subprocess
+import sys
+
+# Each call leaves 20 objects that refer to themselves, and has the event loop make some of its own.
+LEAVING_GARBAGE = """
+import gc, weakref
+import trio
+from vbnfs.access import door
+
+class Cycle:
+    def __init__(self):
+        self.itself, self.lists = self, [[] for _ in range(5)]
+
+alive = set()
+
+def gone(reference):
+    alive.discard(reference)
+
+async def work():
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(trio.lowlevel.checkpoint)
+    return [object() for _ in range(10)]
+
+frozen = ["the program's own"]
+gc.freeze()
+for _ in range(3000):
+    alive.update(weakref.ref(Cycle(), gone) for _ in range(20))
+    door.run(work)
+print(len(alive), any(one is frozen for one in gc.get_objects()))
+"""
+
+# A child that is forked from a process with a door collects in its own thread what its loop left.
+IN_A_CHILD = """
+import gc, os, threading, warnings
+import trio
+from vbnfs.access import door
+
+class Noted:
+    def __del__(self):
+        deleted.append(threading.current_thread().name)
+        gone.set()
+
+async def collect():
+    gc.collect()
+
+def leave_and_collect():
+    global deleted, gone
+    deleted, gone = [], threading.Event()
+    noted = Noted()
+    noted.itself = noted
+    del noted
+    door.run(collect)
+    assert gone.wait(60)
+    return deleted
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later: it has threads
+gc.disable()
+assert leave_and_collect() == ["vbnfs-garbage"]
+child = os.fork()
+if child == 0:
+    os._exit(0 if leave_and_collect() == ["vbnfs-garbage"] else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+# Python makes a tuple of unknown length larger and larger while it is filled; a collection may come in between.
+IN_THE_MIDST = """
+import gc
+import trio
+from vbnfs.access import door
+
+def numbers():
+    for number in range(1000):
+        if number % 100 == 50:
+            gc.collect()
+        yield number
+
+async def build():
+    return tuple(numbers()) == tuple(range(1000))
+
+print(door.run(build))
+"""
+
+
+def printed(program: str) -> list[str]:
+    """What a program prints, which a process of its own runs."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.split()
+
+
+def test_garbage_of_many_calls() -> None:
+    """Garbage goes while a program calls; what the program froze itself stays so."""
+    alive, is_found = printed(LEAVING_GARBAGE)
+    assert int(alive) < 20_000  # of 60,000
+    assert is_found == "False"
+
+
+def test_garbage_after_a_fork() -> None:
+    """What a collection in the event loop's thread left, another thread collects, also in a child."""
+    assert printed(IN_A_CHILD) == ["0"]
+
+
+def test_a_collection_while_a_tuple_is_built() -> None:
+    """What is just being built is built to its end where a collection comes in between."""
+    assert printed(IN_THE_MIDST) == ["True"]
