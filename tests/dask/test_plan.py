@@ -35,6 +35,14 @@ def test_workers_of_one_folder_have_one_cache() -> None:
     assert (str(both), str(other)) == ("/scratch on 2 nodes", "/home on c")
 
 
+def test_a_cache_outlives_its_first_workers() -> None:
+    """A folder of many hosts keeps its members and its name when hosts go away, and when others join."""
+    seen = [{A, B}, {B, "c:/scratch"}]
+    [one] = caches_of({"w5": "c:/scratch"}, [*seen, {"d:/home"}], [B, A])
+    assert (one.members, one.workers, one.name) == ({A, B, "c:/scratch"}, {"w5"}, B)
+    assert Job("x", [], member=A, must=True).fits(one, None, is_lost=False)
+
+
 def test_files_of_a_session_go_together() -> None:
     """With several caches a session is one job, the largest first; with one cache each file is."""
     jobs = fetching_jobs(FILES, {A: Stock(), B: Stock()}, every_node=False)
@@ -96,7 +104,7 @@ def test_room_of_one_cache() -> None:
 
 def test_who_can_do_a_job() -> None:
     """A job is done by its cache; by another one where that is lost, unless it must not; and where there is room."""
-    here, there = NodeCache(frozenset({A}), frozenset({"w"})), NodeCache(frozenset({B}), frozenset({"v"}))
+    here, there = NodeCache(frozenset({A}), frozenset({"w"}), A), NodeCache(frozenset({B}), frozenset({"v"}), B)
     job = Job("x", [], 10, A)
     assert [job.fits(one, None, is_lost=False) for one in (here, there)] == [True, False]
     assert job.fits(there, 10, is_lost=True)

@@ -272,6 +272,7 @@ class Nodes:
         self._cluster, self._given = cluster, dict(given)
         self._hosts, self._members = dict[str, str](), dict[str, str]()  # by address
         self._together = set[frozenset[str]]()  # members that are one folder
+        self._first = list[str]()  # members, those that were known first
         self._noted = set[str]()
         self._known = frozenset[str]()  # the workers of which all is known
         self._left_out, self._is_begun = set[str](), False
@@ -294,10 +295,10 @@ class Nodes:
         if self._cluster.caches == "auto" and set(members.values()) - set().union(*self._together):
             self._together |= self._compared(members)
             members = self._of(alive)
-        seen = [frozenset(members.values())] if self._cluster.caches == "shared" else self._together
-        present = set(members.values())
-        self.caches = caches_of(members, [one & present for one in seen if one & present])
-        is_compared = self._cluster.caches != "auto" or present <= set().union(*self._together)
+        self._first += sorted(set(members.values()) - set(self._first))
+        seen = [frozenset(self._first)] if self._cluster.caches == "shared" else self._together
+        self.caches = caches_of(members, seen, self._first)
+        is_compared = self._cluster.caches != "auto" or {*members.values()} <= set().union(*self._together)
         self._known = frozenset(
             members if is_compared else ()
         )  # else one that was lost, or is left out, spoke for it

@@ -28,15 +28,14 @@ _WORST_FIRST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NodeCache:
-    """A cache directory, and the addresses of the workers that use it."""
+    """A cache directory: its members, also of hosts that have no worker now, and the addresses of its workers.
+
+    `name` is one of its members, the same during a run.
+    """
 
     members: frozenset[str]
     workers: frozenset[str]
-
-    @property
-    def name(self) -> str:
-        """One of its members, always the same."""
-        return min(self.members)
+    name: str
 
     def __str__(self) -> str:
         host, _, directory = self.name.partition(":")
@@ -44,19 +43,25 @@ class NodeCache:
         return f"{directory} on {host}" if hosts == 1 else f"{directory} on {hosts} nodes"
 
 
-def caches_of(members: Mapping[str, str], seen: Iterable[Set[str]]) -> list[NodeCache]:
-    """The caches of workers, of which `members` has the member by address. `seen` are members that are one folder."""
+def caches_of(members: Mapping[str, str], seen: Iterable[Set[str]], known: Sequence[str] = ()) -> list[NodeCache]:
+    """The caches of workers, of which `members` has the member by address. `seen` are members that are one folder.
+
+    A cache has the name of the member that was `known` first.
+    """
     groups = list[set[str]]()
     for one in [*({member} for member in members.values()), *map(set, seen)]:
         joined = one.union(*(group for group in groups if group & one))
         groups = [*(group for group in groups if not group & one), joined]
-    return sorted(
-        (
-            NodeCache(frozenset(group), frozenset(address for address, member in members.items() if member in group))
-            for group in groups
-        ),
-        key=lambda cache: cache.name,
-    )
+    places = {member: place for place, member in enumerate(known)}
+    caches = [
+        NodeCache(
+            frozenset(group),
+            frozenset(address for address, member in members.items() if member in group),
+            min(group, key=lambda member: (places.get(member, len(places)), member)),
+        )
+        for group in groups
+    ]
+    return sorted((cache for cache in caches if cache.workers), key=lambda cache: cache.name)
 
 
 @dataclass(frozen=True, slots=True)
