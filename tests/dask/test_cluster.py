@@ -50,6 +50,7 @@ def test_prefetch_and_verify(dataset: vbnfs.Dataset, client: Client, server: Fak
     found = vbnfs.dask.prefetch(
         sessions="experience_level == 'Novel'",
         lfp="A",
+        n_workers=2,
         dataset=dataset.latest,
         client=client,
         progress=lambda one: heard.append((one.done_bytes, one.count_bytes)),
@@ -265,6 +266,10 @@ def test_wrong_use(dataset: vbnfs.Dataset, client: Client) -> None:
         vbnfs.dask.verify(**anything, client=client, caches="both")
     with pytest.raises(UsageError, match=r"vbnfs\.dask takes no worker; it takes client, "):
         vbnfs.dask.verify(**anything, client=client, worker=3)
+    with pytest.raises(ClusterError, match=r"has 2 of 3 workers after 0 s: start more, allow more time, or wait"):
+        vbnfs.dask.verify(**anything, client=client, n_workers=3, wait_seconds=0)
+    with pytest.raises(UsageError, match="n_workers=0: at least one is wanted"):
+        vbnfs.dask.verify(**anything, client=client, n_workers=0)
     with (
         in_this_process(workers=0) as empty,
         pytest.raises(ClusterError, match="has had no worker for 0 s: start some"),

@@ -14,6 +14,7 @@ from vbnfs.dask.plan import (
     fetching_jobs,
     lacking_room,
     merged,
+    placed_anew,
     verifying_jobs,
 )
 
@@ -84,6 +85,14 @@ def test_files_are_verified_where_they_are() -> None:
         (["1/lfp.nwb", "2/session.nwb"], None),
     ]
     assert [job.member for job in verifying_jobs(FILES, stocks, is_asked=False)] == [A]
+
+
+def test_jobs_go_to_a_cache_that_joins() -> None:
+    """What was in no cache is done where it is in one that joined; what has a place, or is in none still, stays."""
+    waiting = [Job("session 1", 1), Job("session 2", 2), Job("session 2 again", 2, member=A)]
+    files = {1: FILES[1:3], 2: FILES[3:]}
+    placed = placed_anew(waiting, files, {B: Stock({"s2": 200}, {"s2"})})
+    assert [job.member for job in placed] == [None, B, A]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ disk, are one `NodeCache`.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vbnfs.access import verifying
@@ -145,6 +145,16 @@ def verifying_jobs(files: Sequence[ChosenFile], stocks: Mapping[str, Stock], *, 
                 jobs.append(Job(file.name, [file.name], member=name, must=True))
     rest = [file.name for file in files if file.name not in found] if is_asked else []
     return [*jobs, *([Job("files that are in no cache", rest)] if rest else [])]
+
+
+def placed_anew(
+    jobs: Iterable[Job], files: Mapping[Any, Sequence[ChosenFile]], stocks: Mapping[str, Stock]
+) -> list[Job]:
+    """Jobs, of whose arguments these are the files: one without a place goes where one of these caches has some."""
+    return [
+        job if job.member is not None else replace(job, member=best_cache(files[job.argument], stocks)[0])
+        for job in jobs
+    ]
 
 
 def best_cache(files: Iterable[ChosenFile], stocks: Mapping[str, Stock]) -> tuple[str | None, Stock]:
