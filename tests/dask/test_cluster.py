@@ -1,6 +1,7 @@
 """Prefetching, verifying and mapping on a cluster whose workers are threads of this process."""
 
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,6 +256,37 @@ def test_a_worker_that_joins_and_cannot(
     assert set(found["outcome"]) == {"good"}
     [said] = heard
     assert re.fullmatch(rf"{why}.*: this worker is left out", said)
+
+
+def test_settings_of_a_worker_that_joins(
+    dataset: vbnfs.Dataset, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are compared with those of all before, once for each value: two workers of one host are two."""
+    gate, heard, before = threading.Event(), list[str](), server.count("get_range")
+    real, asked = worker._facts, list[int]()
+
+    def facts(given: worker.Given) -> dict[str, Any]:
+        asked.append(1)
+        found = real(given)
+        return found | {"settings": found["settings"] | {"limit_rate": "1M" if len(asked) > 1 else "2M"}}
+
+    def joins(_progress: object) -> None:
+        if server.count("get_range") > before and len(client.nthreads()) < 3:
+            client.cluster.scale(3)
+        if len(asked) == 3:
+            gate.set()
+
+    monkeypatch.setattr(worker, "_facts", facts)
+    monkeypatch.setattr(files, "warn", heard.append)
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    try:
+        with in_this_process(workers=1) as client:
+            vbnfs.dask.prefetch([LFP], dataset=dataset, client=client, progress=joins)
+    finally:
+        gate.set()
+        server.behaviours.clear()
+    host = socket.gethostname()
+    assert heard == [f"workers have different settings of limit_rate: 1M ({host}), 2M ({host})"]
 
 
 def test_wrong_use(dataset: vbnfs.Dataset, client: Client) -> None:

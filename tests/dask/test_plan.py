@@ -140,7 +140,10 @@ def test_what_became_of_a_file() -> None:
 
 def test_settings_that_differ_are_named() -> None:
     """A message names the setting, its values and the hosts; of many hosts the first."""
-    settings = {f"n{number}": {"cache_size": "None" if number else "5", "region": "x"} for number in range(6)}
-    assert differences(settings) == [
-        "workers have different settings of cache_size: 5 (n0), None (n1, n2, n3 and 2 more)"
-    ]
+    settings = [(f"n{number}", {"cache_size": "None" if number else "5", "region": "x"}) for number in range(6)]
+    said = "workers have different settings of cache_size: 5 (n0), None (n1, n2, n3 and 2 more)"
+    assert differences(settings) == {("cache_size", "5", "None"): said}
+    [two_of_a_host] = differences(
+        [("n0", {"verify": "off"}), ("n0", {"verify": "on"}), ("n0", {"verify": "on"})]
+    ).values()
+    assert two_of_a_host == "workers have different settings of verify: off (n0), on (n0)"

@@ -288,7 +288,7 @@ class Nodes:
         self._hosts, self._members = dict[str, str](), dict[str, str]()  # by address
         self._together = set[frozenset[str]]()  # members that are one folder
         self._first = list[str]()  # members, those that were known first
-        self._noted = set[str]()
+        self._settings, self._noted = dict[str, Mapping[str, str]](), set[tuple[str, ...]]()
         self._known = frozenset[str]()  # the workers of which all is known
         self._left_out, self._is_begun = set[str](), False
         self._content_ids, self._asked = list[str](), set[str]()  # what for, and of which caches, by name
@@ -367,9 +367,11 @@ class Nodes:
         for address, one in facts.items():
             self._hosts[address] = one["host"]
             self._members[address] = f"{one['host']}:{one['cache_dir']}"
-        for text in differences({one["host"]: one["settings"] for one in facts.values()}):
-            if text not in self._noted:
-                self._noted.add(text)
+            self._settings[address] = one["settings"]
+        settings = ((self._hosts[address], one) for address, one in self._settings.items())
+        for values, text in differences(settings).items():
+            if values not in self._noted:
+                self._noted.add(values)
                 self._cluster.note(text)
 
     def _compared(self, members: Mapping[str, str]) -> set[frozenset[str]]:

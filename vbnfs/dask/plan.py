@@ -215,16 +215,21 @@ def _merged(found: Sequence[tuple[str, Finding]]) -> SpreadFinding:
     return SpreadFinding(worst.path, outcome, worst.size_bytes, detail, hosts)
 
 
-def differences(settings: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """In which settings hosts differ, in words: `settings` are texts by name, by host."""
-    found = []
-    for name in sorted({name for one in settings.values() for name in one}):
-        hosts = defaultdict[str, list[str]](list)
-        for host, one in sorted(settings.items()):
-            hosts[one.get(name, "-")].append(host)
-        if len(hosts) > 1:
-            values = [f"{value} ({_names(those)})" for value, those in hosts.items()]
-            found.append(f"workers have different settings of {name}: {', '.join(values)}")
+def differences(settings: Iterable[tuple[str, Mapping[str, str]]]) -> dict[tuple[str, ...], str]:
+    """In which settings workers differ, in words: by the setting's name and its values.
+
+    `settings` has each worker's host, and its texts by name.
+    """
+    hosts = defaultdict[str, dict[str, set[str]]](lambda: defaultdict(set))
+    for host, one in settings:
+        for name, value in one.items():
+            hosts[name][value].add(host)
+    found = dict[tuple[str, ...], str]()
+    for name, of_values in sorted(hosts.items()):
+        if len(of_values) > 1:
+            values = [f"{value} ({_names(sorted(those))})" for value, those in sorted(of_values.items())]
+            text = f"workers have different settings of {name}: {', '.join(values)}"
+            found[name, *sorted(of_values)] = text
     return found
 
 
