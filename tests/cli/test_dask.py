@@ -83,6 +83,8 @@ def test_prefetch_and_verify(address: str, server: FakeS3Server, tmp_path: Path)
     done = invoke("verify", PLACE, UNITS, "--dask", address)
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"not", "good"}
     assert str(done.exception) == "1 of 2 files not verified and kept"
+    done = invoke("verify", "--dask", address, "--dask-workers", "3", "--dask-wait", "0")
+    assert "has 2 of 3 workers after 0 s: start more" in str(done.exception)
     done = invoke("verify", "README.txt", "--dask", address)
     assert str(done.exception) == "nothing in README.txt can be verified"
     assert said("verify", PLACE, "--fetch", "--dask", address)[0]["outcome"] == "good"
@@ -101,6 +103,7 @@ def test_no_room(address: str) -> None:
     [
         (["--every-node"], UsageError, "add --dask SCHEDULER"),
         (["--dask-wait", "3"], UsageError, "add --dask SCHEDULER"),
+        (["--dask-workers", "3"], UsageError, "add --dask SCHEDULER"),
         (["--dask", "x", "--pin"], UsageError, "leave --pin and --record out"),
         (
             ["--dask", "no/scheduler.json", "--dask-wait", "0"],

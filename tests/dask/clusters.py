@@ -49,6 +49,15 @@ def nodes(*environments: Mapping[str, str]) -> Iterator[Client]:
         yield client
 
 
+def join(client: Client, environment: Mapping[str, str]) -> None:
+    """Start another process in a cluster of `nodes`."""
+    cluster = client.cluster
+    assert isinstance(cluster, SpecCluster)
+    options = {"nthreads": 1, "dashboard": False, "env": dict(environment)}
+    cluster.worker_spec[len(cluster.worker_spec)] = {"cls": Nanny, "options": options}
+    cluster.sync(cluster._correct_state)
+
+
 @contextmanager
 def scheduler_process(
     folder: Path, environment: Mapping[str, str]

@@ -1,6 +1,7 @@
 """Prefetching, verifying and mapping on a cluster whose workers are threads of this process."""
 
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_prefetch_and_verify(dataset: vbnfs.Dataset, client: Client, server: Fak
     found = vbnfs.dask.prefetch(
         sessions="experience_level == 'Novel'",
         lfp="A",
+        n_workers=2,
         dataset=dataset.latest,
         client=client,
         progress=lambda one: heard.append((one.done_bytes, one.count_bytes)),
@@ -256,6 +258,37 @@ def test_a_worker_that_joins_and_cannot(
     assert re.fullmatch(rf"{why}.*: this worker is left out", said)
 
 
+def test_settings_of_a_worker_that_joins(
+    dataset: vbnfs.Dataset, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are compared with those of all before, once for each value: two workers of one host are two."""
+    gate, heard, before = threading.Event(), list[str](), server.count("get_range")
+    real, asked = worker._facts, list[int]()
+
+    def facts(given: worker.Given) -> dict[str, Any]:
+        asked.append(1)
+        found = real(given)
+        return found | {"settings": found["settings"] | {"limit_rate": "1M" if len(asked) > 1 else "2M"}}
+
+    def joins(_progress: object) -> None:
+        if server.count("get_range") > before and len(client.nthreads()) < 3:
+            client.cluster.scale(3)
+        if len(asked) == 3:
+            gate.set()
+
+    monkeypatch.setattr(worker, "_facts", facts)
+    monkeypatch.setattr(files, "warn", heard.append)
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    try:
+        with in_this_process(workers=1) as client:
+            vbnfs.dask.prefetch([LFP], dataset=dataset, client=client, progress=joins)
+    finally:
+        gate.set()
+        server.behaviours.clear()
+    host = socket.gethostname()
+    assert heard == [f"workers have different settings of limit_rate: 1M ({host}), 2M ({host})"]
+
+
 def test_wrong_use(dataset: vbnfs.Dataset, client: Client) -> None:
     """Options that are wrong are said by name; so is that there is no client, or no worker."""
     anything: Any = {"dataset": dataset}
@@ -265,6 +298,10 @@ def test_wrong_use(dataset: vbnfs.Dataset, client: Client) -> None:
         vbnfs.dask.verify(**anything, client=client, caches="both")
     with pytest.raises(UsageError, match=r"vbnfs\.dask takes no worker; it takes client, "):
         vbnfs.dask.verify(**anything, client=client, worker=3)
+    with pytest.raises(ClusterError, match=r"has 2 of 3 workers after 0 s: start more, allow more time, or wait"):
+        vbnfs.dask.verify(**anything, client=client, n_workers=3, wait_seconds=0)
+    with pytest.raises(UsageError, match="n_workers=0: at least one is wanted"):
+        vbnfs.dask.verify(**anything, client=client, n_workers=0)
     with (
         in_this_process(workers=0) as empty,
         pytest.raises(ClusterError, match="has had no worker for 0 s: start some"),

@@ -12,7 +12,7 @@ from distributed import Client
 
 import vbnfs
 import vbnfs.dask
-from tests.dask.clusters import Killer, nodes, scheduler_process, settings
+from tests.dask.clusters import Killer, cache_of, join, nodes, scheduler_process, settings
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
@@ -114,6 +114,53 @@ def test_a_worker_that_is_killed(dataset: vbnfs.Dataset, client: Client, server:
     assert server.body_bytes < 2 * sum(found["size_bytes"]) - have + SIZE + LISTS
     checked = vbnfs.dask.verify(dataset=dataset, client=client)
     assert (set(checked["outcome"]), len(checked)) == ({"good"}, len(found))
+
+
+def test_a_host_of_a_shared_cache_is_lost(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path) -> None:
+    """The others of its folder do what was to be done in it: that it has another name there is nothing to them."""
+    (tmp_path / "b").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    gate, before, killed = threading.Event(), server.count("get_range"), list[str]()
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    with nodes(*(settings(server, tmp_path / name) for name in ("b", "link"))) as client:
+
+        def kill(_progress: object) -> None:
+            if not killed and server.count("get_range") > before:
+                killed.extend(one for one, place in cache_of(client).items() if place == str(tmp_path / "b"))
+                for pid in client.run(os.getpid, workers=killed).values():
+                    os.kill(pid, signal.SIGKILL)
+                server.behaviours.clear()
+                gate.set()
+
+        more: Any = {"dataset": dataset, "client": client, "wait_seconds": 0, "progress": kill}
+        found = vbnfs.dask.prefetch(sessions="all", lfp="yes", every_node=True, **more)
+    assert (len(killed), set(found["outcome"])) == (1, {"good"})
+
+
+def test_a_node_that_joins(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path) -> None:
+    """Each node is to have all files: one that joins meanwhile gets them, too."""
+    gate, before = threading.Event(), server.count("get_range")
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    with nodes(settings(server, tmp_path / "a")) as client:
+
+        def joins(_progress: object) -> None:
+            if server.count("get_range") > before and len(client.nthreads()) == 1:
+                join(client, settings(server, tmp_path / "late"))
+            if (tmp_path / "late").is_dir():  # it was asked for its cache
+                server.behaviours.clear()
+                gate.set()
+
+        heard = list[vbnfs.Progress]()
+
+        def progress(one: vbnfs.Progress) -> None:
+            heard.append(one)
+            joins(one)
+
+        more: Any = {"dataset": dataset, "client": client}
+        found = vbnfs.dask.prefetch(sessions="all", lfp="yes", every_node=True, progress=progress, **more)
+    assert set(found["outcome"]) == {"good"}
+    assert [whole_in(tmp_path / name) for name in ("a", "late")] == [len(found)] * 2
+    assert (heard[-1].done_files, heard[-1].files) == (2 * len(found), 2 * len(found))
 
 
 def test_workers_are_killed_while_a_function_runs(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from vbnfs.dask.plan import (
     fetching_jobs,
     lacking_room,
     merged,
+    placed_anew,
     verifying_jobs,
 )
 
@@ -33,6 +34,14 @@ def test_workers_of_one_folder_have_one_cache() -> None:
     [both, other] = caches_of(members, [{A, B}, {B}])
     assert (both.members, both.workers, both.name) == ({A, B}, {"w1", "w2", "w3"}, A)
     assert (str(both), str(other)) == ("/scratch on 2 nodes", "/home on c")
+
+
+def test_a_cache_outlives_its_first_workers() -> None:
+    """A folder of many hosts keeps its members and its name when hosts go away, and when others join."""
+    seen = [{A, B}, {B, "c:/scratch"}]
+    [one] = caches_of({"w5": "c:/scratch"}, [*seen, {"d:/home"}], [B, A])
+    assert (one.members, one.workers, one.name) == ({A, B, "c:/scratch"}, {"w5"}, B)
+    assert Job("x", [], member=A, must=True).fits(one, None, is_lost=False)
 
 
 def test_files_of_a_session_go_together() -> None:
@@ -78,6 +87,14 @@ def test_files_are_verified_where_they_are() -> None:
     assert [job.member for job in verifying_jobs(FILES, stocks, is_asked=False)] == [A]
 
 
+def test_jobs_go_to_a_cache_that_joins() -> None:
+    """What was in no cache is done where it is in one that joined; what has a place, or is in none still, stays."""
+    waiting = [Job("session 1", 1), Job("session 2", 2), Job("session 2 again", 2, member=A)]
+    files = {1: FILES[1:3], 2: FILES[3:]}
+    placed = placed_anew(waiting, files, {B: Stock({"s2": 200}, {"s2"})})
+    assert [job.member for job in placed] == [None, B, A]
+
+
 @pytest.mark.parametrize(
     ("rooms", "lacking"),
     [((700, 200), None), ((600, 100), (810, 700)), ((600, None), None), ((50, 5000), None)],
@@ -96,7 +113,7 @@ def test_room_of_one_cache() -> None:
 
 def test_who_can_do_a_job() -> None:
     """A job is done by its cache; by another one where that is lost, unless it must not; and where there is room."""
-    here, there = NodeCache(frozenset({A}), frozenset({"w"})), NodeCache(frozenset({B}), frozenset({"v"}))
+    here, there = NodeCache(frozenset({A}), frozenset({"w"}), A), NodeCache(frozenset({B}), frozenset({"v"}), B)
     job = Job("x", [], 10, A)
     assert [job.fits(one, None, is_lost=False) for one in (here, there)] == [True, False]
     assert job.fits(there, 10, is_lost=True)
@@ -123,7 +140,10 @@ def test_what_became_of_a_file() -> None:
 
 def test_settings_that_differ_are_named() -> None:
     """A message names the setting, its values and the hosts; of many hosts the first."""
-    settings = {f"n{number}": {"cache_size": "None" if number else "5", "region": "x"} for number in range(6)}
-    assert differences(settings) == [
-        "workers have different settings of cache_size: 5 (n0), None (n1, n2, n3 and 2 more)"
-    ]
+    settings = [(f"n{number}", {"cache_size": "None" if number else "5", "region": "x"}) for number in range(6)]
+    said = "workers have different settings of cache_size: 5 (n0), None (n1, n2, n3 and 2 more)"
+    assert differences(settings) == {("cache_size", "5", "None"): said}
+    [two_of_a_host] = differences(
+        [("n0", {"verify": "off"}), ("n0", {"verify": "on"}), ("n0", {"verify": "on"})]
+    ).values()
+    assert two_of_a_host == "workers have different settings of verify: off (n0), on (n0)"

@@ -118,6 +118,13 @@ _DASK: Final = (
         hidden=True,
         help="How long to wait for workers.  [default: 60]",
     ),
+    click.option(
+        "--dask-workers",
+        metavar="N",
+        type=click.IntRange(1),
+        hidden=True,
+        help="For how many workers to wait at the start.  [default: 1]",
+    ),
 )
 
 
@@ -132,16 +139,20 @@ class OnDask:
 
 def dask_of(options: dict[str, Any]) -> OnDask | None:
     """What a command line says of a Dask cluster; None where it names none. Raises `UsageError`."""
-    scheduler, caches, every_node, wait_seconds = (
-        options.pop(name) for name in ("dask", "dask_caches", "every_node", "dask_wait")
+    scheduler, caches, every_node, wait_seconds, n_workers = (
+        options.pop(name) for name in ("dask", "dask_caches", "every_node", "dask_wait", "dask_workers")
     )
     if scheduler is None:
-        if caches is not None or every_node or wait_seconds is not None:
-            raise UsageError("--dask-caches, --every-node and --dask-wait are of a cluster: add --dask SCHEDULER")
+        if every_node or {caches, wait_seconds, n_workers} != {None}:
+            raise UsageError(
+                "--dask-caches, --every-node, --dask-wait and --dask-workers are of a cluster: add --dask SCHEDULER"
+            )
         return None
     cluster: OnCluster = {"caches": caches or "auto", "every_node": every_node}
     if wait_seconds is not None:
         cluster["wait_seconds"] = wait_seconds
+    if n_workers is not None:
+        cluster["n_workers"] = n_workers
     return OnDask(scheduler, cluster, texts_given(options))
 
 

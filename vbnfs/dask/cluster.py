@@ -43,7 +43,8 @@ class OnCluster(TypedDict, total=False):
                     have one of their own; `shared`: all have one
     `every_node`    whether each cache is to have all files; without it each file goes into one cache
     `retries`       how often a job is given to another worker, after its worker was lost or it failed; 2
-    `wait_seconds`  how long to wait for a worker where there is none; 60
+    `wait_seconds`  how long to wait for a worker where there is none, and at the start for `n_workers`; 60
+    `n_workers`     for how many workers to wait at the start, in whose caches room is counted; 1
     """
 
     client: "Client | None"
@@ -51,6 +52,7 @@ class OnCluster(TypedDict, total=False):
     every_node: bool
     retries: int
     wait_seconds: float
+    n_workers: int
 
 
 class Cluster:
@@ -68,6 +70,9 @@ class Cluster:
         self.every_node: Final = options.get("every_node", False)
         self.retries: Final = options.get("retries", 2)
         self.wait_seconds: Final = _wait_seconds(options)
+        self.n_workers: Final = options.get("n_workers", 1)
+        if self.n_workers < 1:
+            raise UsageError(f"n_workers={self.n_workers}: at least one is wanted")
         self.note: Final = note
         self.client: Final[Client] = _checked(options.get("client") or _default_client(distributed))
 
@@ -107,13 +112,14 @@ class Cluster:
         return answer.result()
 
     def wait_for_workers(self) -> Mapping[str, int]:
-        """The workers, as soon as there is one. Raises `ClusterError` where none comes."""
+        """The workers, as soon as there are `n_workers`. Raises `ClusterError` where fewer come."""
         end, is_noted = time.monotonic() + self.wait_seconds, False
-        while not (found := self.workers()):
+        while len(found := self.workers()) < self.n_workers:
             if time.monotonic() > end:
-                raise no_worker(self.address, self.wait_seconds)
+                raise _too_few(self.address, len(found), self.n_workers, self.wait_seconds)
             if not is_noted:
-                self.note(f"{self.address} has no worker yet: waiting for one, {self.wait_seconds:g} s at most")
+                has = f"{len(found)} of {self.n_workers} workers" if self.n_workers > 1 else "no worker"
+                self.note(f"{self.address} has {has} yet: waiting, {self.wait_seconds:g} s at most")
                 is_noted = True
             time.sleep(_LOOK_SECONDS)
         return found
@@ -163,6 +169,15 @@ def _fault_of(answer: Any) -> str | None:
 def no_worker(address: str, seconds: float) -> ClusterError:
     """The error where no worker comes."""
     return ClusterError(f"{address} has had no worker for {seconds:g} s: start some, or allow more time")
+
+
+def _too_few(address: str, found: int, wanted: int, seconds: float) -> ClusterError:
+    if not found:
+        return no_worker(address, seconds)
+    return ClusterError(
+        f"{address} has {found} of {wanted} workers after {seconds:g} s: start more, allow more time, or wait for"
+        " fewer"
+    )
 
 
 def _default_client(distributed: Any) -> "Client":
@@ -272,9 +287,11 @@ class Nodes:
         self._cluster, self._given = cluster, dict(given)
         self._hosts, self._members = dict[str, str](), dict[str, str]()  # by address
         self._together = set[frozenset[str]]()  # members that are one folder
-        self._noted = set[str]()
+        self._first = list[str]()  # members, those that were known first
+        self._settings, self._noted = dict[str, Mapping[str, str]](), set[tuple[str, ...]]()
         self._known = frozenset[str]()  # the workers of which all is known
         self._left_out, self._is_begun = set[str](), False
+        self._content_ids, self._asked = list[str](), set[str]()  # what for, and of which caches, by name
         self.caches: Sequence[NodeCache] = ()
 
     def host_of(self, address: str) -> str:
@@ -294,10 +311,10 @@ class Nodes:
         if self._cluster.caches == "auto" and set(members.values()) - set().union(*self._together):
             self._together |= self._compared(members)
             members = self._of(alive)
-        seen = [frozenset(members.values())] if self._cluster.caches == "shared" else self._together
-        present = set(members.values())
-        self.caches = caches_of(members, [one & present for one in seen if one & present])
-        is_compared = self._cluster.caches != "auto" or present <= set().union(*self._together)
+        self._first += sorted(set(members.values()) - set(self._first))
+        seen = [frozenset(self._first)] if self._cluster.caches == "shared" else self._together
+        self.caches = caches_of(members, seen, self._first)
+        is_compared = self._cluster.caches != "auto" or {*members.values()} <= set().union(*self._together)
         self._known = frozenset(
             members if is_compared else ()
         )  # else one that was lost, or is left out, spoke for it
@@ -309,12 +326,19 @@ class Nodes:
 
     def stocks(self, content_ids: Sequence[str]) -> dict[str, Stock]:
         """What each cache has of contents, by the cache's name. One of its workers is asked."""
-        found = dict[str, Stock]()
-        one_each = {min(cache.workers): cache.name for cache in self.caches}
-        answers = self._ask(worker.stock, list(content_ids), of=one_each)
+        self._content_ids = list(content_ids)
+        found = self.new_stocks()
         self._is_begun = True
-        for address, answer in answers.items():
-            found[one_each[address]] = Stock(answer["bytes_here"], frozenset(answer["whole"]), answer["room_bytes"])
+        return found
+
+    def new_stocks(self) -> dict[str, Stock]:
+        """What caches have of these contents that were not asked yet."""
+        one_each = {min(cache.workers): cache.name for cache in self.caches if cache.name not in self._asked}
+        found = {
+            one_each[address]: Stock(answer["bytes_here"], frozenset(answer["whole"]), answer["room_bytes"])
+            for address, answer in self._ask(worker.stock, self._content_ids, of=one_each).items()
+        }
+        self._asked |= found.keys()
         return found
 
     def _ask(self, function: Callable[..., Any], *arguments: Any, of: Iterable[str]) -> dict[str, Any]:
@@ -343,9 +367,11 @@ class Nodes:
         for address, one in facts.items():
             self._hosts[address] = one["host"]
             self._members[address] = f"{one['host']}:{one['cache_dir']}"
-        for text in differences({one["host"]: one["settings"] for one in facts.values()}):
-            if text not in self._noted:
-                self._noted.add(text)
+            self._settings[address] = one["settings"]
+        settings = ((self._hosts[address], one) for address, one in self._settings.items())
+        for values, text in differences(settings).items():
+            if values not in self._noted:
+                self._noted.add(values)
                 self._cluster.note(text)
 
     def _compared(self, members: Mapping[str, str]) -> set[frozenset[str]]:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from vbnfs.dask import worker
 from vbnfs.dask.cluster import Cluster, Nodes, no_worker
-from vbnfs.dask.plan import Job, NodeCache
+from vbnfs.dask.plan import Job, NodeCache, Stock
 from vbnfs.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ _STOP_SECONDS: Final = 5.0
 
 Answer = Mapping[str, Any]  # `result`, or `error` and perhaps `traceback`
 OnDone = Callable[[Job, Answer, str], None]  # the last is the host
+Adapt = Callable[
+    [list[Job], Mapping[str, Stock]], list[Job]
+]  # what waits, and caches that have joined: what waits now
 Submit = Callable[[Job, str], tuple[Callable[..., Any], tuple[Any, ...]]]  # a job and the run's token: what to call
 
 
@@ -50,7 +53,8 @@ class _Run:
 class Driver:
     """Has jobs done. `threads`: a worker has as many at once as it has threads, else one.
 
-    `show` is called some times a second. `on_event` gets what workers report meanwhile.
+    `adapt` says what is to be done when caches join. `show` is called some times a second. `on_event` gets what
+    workers report meanwhile.
     """
 
     def __init__(
@@ -61,11 +65,13 @@ class Driver:
         *,
         threads: bool = False,
         on_done: OnDone,
+        adapt: Adapt,
         show: Callable[[], object] = lambda: None,
         on_event: Callable[[Mapping[str, Any]], None] = lambda message: None,
     ) -> None:
         self._cluster, self._nodes, self._submit = cluster, nodes, submit
         self._threads, self._on_done, self._show, self._on_event = threads, on_done, show, on_event
+        self._adapt = adapt
         self._token = f"vbnfs-{uuid4().hex}"
         self._events = SimpleQueue[Mapping[str, Any]]()  # from Dask's thread
 
@@ -89,7 +95,8 @@ class Driver:
             now = time.monotonic()
             if now - looked > _ALIVE_SECONDS:
                 alive, looked = self._cluster.workers(), now
-                self._nodes.look(alive.keys())
+                if self._nodes.look(alive.keys()):
+                    self._welcome(run)
             self._collect(run, alive)
             self._hand_out(run, alive)
             idle_since = now if run.running else idle_since
@@ -99,6 +106,12 @@ class Driver:
             self._show()
             time.sleep(_LOOK_SECONDS)
         self._show()
+
+    def _welcome(self, run: _Run) -> None:
+        """Count on the caches that have joined."""
+        if stocks := self._nodes.new_stocks():
+            run.rooms.update({name: stock.room_bytes for name, stock in stocks.items()})
+            run.waiting = self._adapt(run.waiting, stocks)
 
     def _collect(self, run: _Run, alive: Mapping[str, int]) -> None:
         """Take what is done, and what was lost."""

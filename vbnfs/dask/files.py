@@ -171,9 +171,7 @@ class Run:
 
     def fetch(self, chosen: Chosen) -> Outcome:
         """Bring them into the caches. Raises `CacheError` where there is no room, before anything is fetched."""
-        jobs, stocks, nodes = self.plan(chosen)
-        check_room(jobs, stocks)
-        return self._drive(worker.fetch, chosen, jobs, nodes, stocks)
+        return self._bring(worker.fetch, chosen)
 
     def verify(self, chosen: Chosen, *, is_fetched: bool) -> Outcome:
         """Hash them where they are, with `is_fetched` after fetching what is missing.
@@ -181,16 +179,27 @@ class Run:
         Where no path was asked for, files that are not cached are left out.
         """
         if is_fetched:
-            jobs, stocks, nodes = self.plan(chosen)
-            check_room(jobs, stocks)
-            return self._drive(worker.verify, chosen, jobs, nodes, stocks, is_fetched)
+            return self._bring(worker.verify, chosen, is_fetched)
         nodes, stocks = self._stocks(chosen)
         is_asked = bool(chosen.by_path)
         jobs = verifying_jobs(chosen.files, stocks, is_asked=is_asked)
-        found = self._drive(worker.verify, chosen, jobs, nodes, stocks, is_fetched)
+
+        def more(new: Mapping[str, Stock]) -> list[Job]:
+            return [job for job in verifying_jobs(chosen.files, new, is_asked=is_asked) if job.member is not None]
+
+        found = self._drive(worker.verify, chosen, jobs, nodes, stocks, more, is_fetched)
         if is_asked:
             return found
         return Outcome(tuple(one for one in found.findings if one.outcome not in {INCOMPLETE, NO_HASH}))
+
+    def _bring(self, function: Callable[..., Any], chosen: Chosen, *arguments: Any) -> Outcome:
+        jobs, stocks, nodes = self.plan(chosen)
+        check_room(jobs, stocks)
+
+        def more(new: Mapping[str, Stock]) -> list[Job]:
+            return fetching_jobs(chosen.files, new, every_node=True) if self._cluster.every_node else []
+
+        return self._drive(function, chosen, jobs, nodes, stocks, more, *arguments)
 
     def _stocks(self, chosen: Chosen) -> tuple[Nodes, Mapping[str, Stock]]:
         self._given = settings_for_workers(self._connection, chosen.dataset_version)
@@ -205,16 +214,24 @@ class Run:
         jobs: Sequence[Job],
         nodes: Nodes,
         stocks: Mapping[str, Stock],
+        more: Callable[[Mapping[str, Stock]], list[Job]],
         *arguments: Any,
     ) -> Outcome:
-        progress = Progress(files=sum(len(job.argument) for job in jobs))
-        progress.count_bytes = sum(job.missing_bytes for job in jobs)
+        progress = Progress()
+        _count(progress, jobs)
         self._watch(progress)
+
+        def adapt(waiting: list[Job], new: Mapping[str, Stock]) -> list[Job]:
+            added = more(new)
+            _count(progress, added)
+            return [*waiting, *added]
+
         driver = Driver(
             self._cluster,
             nodes,
             lambda job, token: (function, (self._given, token, job.key, job.argument, *arguments)),
             on_done=partial(self._take, progress),
+            adapt=adapt,
             show=self._show,
             on_event=partial(self._note, progress),
         )
@@ -237,6 +254,11 @@ class Run:
         if key not in self._over:
             progress.add(done_bytes - self._begun.get(key, 0))
             self._begun[key] = done_bytes
+
+
+def _count(progress: Progress, jobs: Sequence[Job]) -> None:
+    progress.files += sum(len(job.argument) for job in jobs)
+    progress.count_bytes += sum(job.missing_bytes for job in jobs)
 
 
 def check_room(jobs: Sequence[Job], stocks: Mapping[str, Stock]) -> None:

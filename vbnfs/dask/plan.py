@@ -6,7 +6,7 @@ disk, are one `NodeCache`.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vbnfs.access import verifying
@@ -28,15 +28,14 @@ _WORST_FIRST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NodeCache:
-    """A cache directory, and the addresses of the workers that use it."""
+    """A cache directory: its members, also of hosts that have no worker now, and the addresses of its workers.
+
+    `name` is one of its members, the same during a run.
+    """
 
     members: frozenset[str]
     workers: frozenset[str]
-
-    @property
-    def name(self) -> str:
-        """One of its members, always the same."""
-        return min(self.members)
+    name: str
 
     def __str__(self) -> str:
         host, _, directory = self.name.partition(":")
@@ -44,19 +43,25 @@ class NodeCache:
         return f"{directory} on {host}" if hosts == 1 else f"{directory} on {hosts} nodes"
 
 
-def caches_of(members: Mapping[str, str], seen: Iterable[Set[str]]) -> list[NodeCache]:
-    """The caches of workers, of which `members` has the member by address. `seen` are members that are one folder."""
+def caches_of(members: Mapping[str, str], seen: Iterable[Set[str]], known: Sequence[str] = ()) -> list[NodeCache]:
+    """The caches of workers, of which `members` has the member by address. `seen` are members that are one folder.
+
+    A cache has the name of the member that was `known` first.
+    """
     groups = list[set[str]]()
     for one in [*({member} for member in members.values()), *map(set, seen)]:
         joined = one.union(*(group for group in groups if group & one))
         groups = [*(group for group in groups if not group & one), joined]
-    return sorted(
-        (
-            NodeCache(frozenset(group), frozenset(address for address, member in members.items() if member in group))
-            for group in groups
-        ),
-        key=lambda cache: cache.name,
-    )
+    places = {member: place for place, member in enumerate(known)}
+    caches = [
+        NodeCache(
+            frozenset(group),
+            frozenset(address for address, member in members.items() if member in group),
+            min(group, key=lambda member: (places.get(member, len(places)), member)),
+        )
+        for group in groups
+    ]
+    return sorted((cache for cache in caches if cache.workers), key=lambda cache: cache.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,16 @@ def verifying_jobs(files: Sequence[ChosenFile], stocks: Mapping[str, Stock], *, 
     return [*jobs, *([Job("files that are in no cache", rest)] if rest else [])]
 
 
+def placed_anew(
+    jobs: Iterable[Job], files: Mapping[Any, Sequence[ChosenFile]], stocks: Mapping[str, Stock]
+) -> list[Job]:
+    """Jobs, of whose arguments these are the files: one without a place goes where one of these caches has some."""
+    return [
+        job if job.member is not None else replace(job, member=best_cache(files[job.argument], stocks)[0])
+        for job in jobs
+    ]
+
+
 def best_cache(files: Iterable[ChosenFile], stocks: Mapping[str, Stock]) -> tuple[str | None, Stock]:
     """The cache that has most of some files, by name; None where none has anything."""
     files = list(files)
@@ -200,16 +215,21 @@ def _merged(found: Sequence[tuple[str, Finding]]) -> SpreadFinding:
     return SpreadFinding(worst.path, outcome, worst.size_bytes, detail, hosts)
 
 
-def differences(settings: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """In which settings hosts differ, in words: `settings` are texts by name, by host."""
-    found = []
-    for name in sorted({name for one in settings.values() for name in one}):
-        hosts = defaultdict[str, list[str]](list)
-        for host, one in sorted(settings.items()):
-            hosts[one.get(name, "-")].append(host)
-        if len(hosts) > 1:
-            values = [f"{value} ({_names(those)})" for value, those in hosts.items()]
-            found.append(f"workers have different settings of {name}: {', '.join(values)}")
+def differences(settings: Iterable[tuple[str, Mapping[str, str]]]) -> dict[tuple[str, ...], str]:
+    """In which settings workers differ, in words: by the setting's name and its values.
+
+    `settings` has each worker's host, and its texts by name.
+    """
+    hosts = defaultdict[str, dict[str, set[str]]](lambda: defaultdict(set))
+    for host, one in settings:
+        for name, value in one.items():
+            hosts[name][value].add(host)
+    found = dict[tuple[str, ...], str]()
+    for name, of_values in sorted(hosts.items()):
+        if len(of_values) > 1:
+            values = [f"{value} ({_names(sorted(those))})" for value, those in sorted(of_values.items())]
+            text = f"workers have different settings of {name}: {', '.join(values)}"
+            found[name, *sorted(of_values)] = text
     return found
 
 

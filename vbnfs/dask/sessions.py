@@ -18,7 +18,7 @@ from vbnfs.dask.cluster import Cluster, Nodes, OnCluster, settings_for_workers
 from vbnfs.dask.driving import Answer, Driver
 from vbnfs.dask.files import chosen_file, opened, warn
 from vbnfs.dask.manifest import manifest_of
-from vbnfs.dask.plan import ChosenFile, Job, Stock, best_cache
+from vbnfs.dask.plan import ChosenFile, Job, Stock, placed_anew
 from vbnfs.dask.results import Format, ResultFolder, Results
 from vbnfs.errors import ResultsError
 from vbnfs.tables.query import parse_query
@@ -134,7 +134,11 @@ class _Run:
             state.done += 1
             state.failed = len(self._failures)
 
-        Driver(self._cluster, nodes, call, threads=True, on_done=take, show=show).run(_jobs(chosen, stocks))
+        def adapt(waiting: list[Job], new: Mapping[str, Stock]) -> list[Job]:
+            return placed_anew(waiting, chosen, new)
+
+        driver = Driver(self._cluster, nodes, call, threads=True, on_done=take, adapt=adapt, show=show)
+        driver.run(placed_anew([Job(f"session {one}", one) for one in chosen], chosen, stocks))
 
     def _take(self, session_id: int, answer: Answer, folder: ResultFolder | None) -> None:
         try:
@@ -151,12 +155,6 @@ class _Run:
         self._failures[session_id] = failure
         if folder is not None:
             folder.note_failures(self._failures, of=self._failures.keys())
-
-
-def _jobs(chosen: Mapping[int, list[ChosenFile]], stocks: Mapping[str, Stock]) -> list[Job]:
-    """A job for each session, where most of its files is."""
-    best = {one: best_cache(files, stocks)[0] for one, files in chosen.items()}
-    return [Job(f"session {one}", one, member=member) for one, member in best.items()]
 
 
 async def _chosen(
