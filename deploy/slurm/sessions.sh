@@ -29,8 +29,15 @@ again() {
     exit 75
 }
 
+# Hand SIGTERM on, and wait: when this script ends, Slurm kills at once what is left of the job.
+stop() {
+    trap '' TERM # Slurm may send another one
+    [ -z "$!" ] || { kill "$!" 2>/dev/null; wait "$!"; }
+    exit 143
+}
+
 trap leave EXIT
-trap 'kill "$!" 2>/dev/null; exit 143' TERM # at its end, when it is cancelled or preempted, and two minutes before its time is over
+trap stop TERM # when it is cancelled or preempted, and two minutes before its time is over
 vbnfs mount "$vbn" || again
 vbnfs prefetch "$vbn/ecephys_sessions/ecephys_session_$session.nwb" || again
 "$@" "$vbn" "$session" & # the shell acts on a signal while the program runs

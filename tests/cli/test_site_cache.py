@@ -88,10 +88,50 @@ def test_units_and_compose(tmp_path: Path) -> None:
     assert done.output.split() == [str(tmp_path / "units" / f"vbnfs-site-cache{name}") for name in names]
     counting, service = (Path(name).read_text() for name in done.output.split()[:2])
     assert "ExecStart=/opt/nginx -c /etc/vbnfs-site-cache.conf" in service
-    assert "ExecStart=/opt/vbnfs site-cache metrics --listen 127.0.0.1:9465\n" in counting
+    counts = (
+        "ExecStart=/opt/vbnfs site-cache metrics --listen 127.0.0.1:9465 --directory /var/cache/vbnfs-site-cache\n"
+    )
+    assert counts in counting
+    assert "ReadWritePaths" not in service
     assert "kill -HUP 1" in run("compose").output
+    assert "slices:/var/cache/vbnfs-site-cache\n" in run("compose").output
     (tmp_path / "file").write_text("")
     assert "Not a directory" in str(run("units", tmp_path / "file" / "x").exception)
+
+
+def test_another_folder(tmp_path: Path) -> None:
+    """Units, also Traffic Server's, and the compose file have the configuration's folder; metrics its address."""
+    words = ["--directory", "/data/50%"]
+    run("units", tmp_path / "units", *words, "--metrics", "9999")
+    run("trafficserver", tmp_path / "site", *words)
+    service = "vbnfs-site-cache.service"
+    for text in ((tmp_path / "units" / service).read_text(), (tmp_path / "site" / service).read_text()):
+        assert "ReadWritePaths=-/data/50%%\n" in text
+    counting = (tmp_path / "units" / "vbnfs-site-cache-metrics.service").read_text()
+    assert "--listen 127.0.0.1:9999 --directory /data/50%%\n" in counting
+    text = run("compose", *words).output
+    assert "- /data/50%:/data/50%\n" in text
+    assert "slices" not in text
+
+
+@pytest.mark.parametrize(
+    ("directory", "reason"),
+    [
+        ("/home/me/slices", "the unit does not see what is in /home; choose another folder"),
+        ("/tmp", "the unit does not see what is in /tmp"),
+        ("/data/a b", "systemd's configuration cannot have ' '"),
+        ("data", "a whole path is wanted"),
+    ],
+)
+def test_folders_that_no_unit_can_have(tmp_path: Path, directory: str, reason: str) -> None:
+    """What a unit hides from its program, or cannot name, is refused before anything is written."""
+    for words in (["units"], ["trafficserver"]):
+        done = run(*words, tmp_path / "to", "--directory", directory)
+        assert done.exit_code != 0
+        assert reason.replace("systemd", "Traffic Server" if words == ["trafficserver"] else "systemd") in (
+            done.output + str(done.exception)
+        )
+        assert not (tmp_path / "to").exists()
 
 
 def test_metrics_of_an_address_that_is_taken() -> None:

@@ -66,7 +66,13 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     ),
     "site-cache": (("vbnfs site-cache nginx", "an nginx.conf"),),
     "site-cache nginx": (("vbnfs site-cache nginx --listen 10.1.2.3:8090 --size 500G", "for a network"),),
-    "site-cache units": (("vbnfs site-cache units ./units", "for systemd"),),
+    "site-cache units": (
+        ("vbnfs site-cache units ./units", "for systemd"),
+        (
+            "vbnfs site-cache units ./units --directory /data/site-cache",
+            "on another disk, as the configuration has it",
+        ),
+    ),
     "site-cache trafficserver": (("vbnfs site-cache trafficserver ./site-cache", "a folder of files"),),
     "site-cache metrics": (("vbnfs site-cache metrics --listen 127.0.0.1:9465", "for Prometheus"),),
     "site-cache compose": (("vbnfs site-cache compose", "for a container"),),

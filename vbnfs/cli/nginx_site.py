@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, DIRECTORY, QUERY, Site, check, check_words, folder_of_a_unit
 from vbnfs.daemon.site_log import FORMAT, TAG
 
 _KEYS_OF_A_MIB: Final = 8000  # of a zone: "One megabyte zone can store about 8 thousand keys"
@@ -147,14 +147,15 @@ http {{
 """
 
 
-def units(configuration: str, nginx: str, metrics: str) -> Mapping[str, str]:
+def units(configuration: str, nginx: str, directory: str, metrics: str) -> Mapping[str, str]:
     """Units of systemd by name: the proxy, and what has it look up S3's addresses again, every ten minutes.
 
-    `metrics` is a command line that counts what it does.
+    `metrics` is a command line that counts what it does. Raises as `folder_of_a_unit` does.
     """
+    service = folder_of_a_unit(directory) + _SERVICE.format(configuration=configuration, nginx=nginx)
     return {
         "vbnfs-site-cache-metrics.service": _COUNTING.format(metrics=metrics),
-        "vbnfs-site-cache.service": _SERVICE.format(configuration=configuration, nginx=nginx),
+        "vbnfs-site-cache.service": service,
         "vbnfs-site-cache-reload.service": _RELOAD,
         "vbnfs-site-cache-reload.timer": _TIMER,
     }
@@ -232,9 +233,15 @@ OnUnitActiveSec=10min
 """
 
 
-def compose_file(configuration: str) -> str:
-    """A compose file of nginx's own image, which reads the configuration from beside it."""
-    return _COMPOSE.format(configuration=configuration)
+def compose_file(configuration: str, directory: str) -> str:
+    """A compose file of nginx's own image, which reads the configuration from beside it.
+
+    It keeps blocks in a volume, or in another folder of the machine. Raises `UsageError`.
+    """
+    check_words([("--directory", directory)], "a compose file")
+    is_own = directory == DIRECTORY
+    kept = f"{'slices' if is_own else directory}:{directory}"
+    return _COMPOSE.format(configuration=configuration, kept=kept) + (_VOLUME if is_own else "")
 
 
 _COMPOSE: Final = """\
@@ -252,9 +259,11 @@ services:
         exec nginx -c /etc/vbnfs-site-cache.conf
     volumes:
       - ./{configuration}:/etc/vbnfs-site-cache.conf:ro
-      - slices:/var/cache/vbnfs-site-cache
+      - {kept}
     ulimits:
       nofile: 65536
+"""
+_VOLUME: Final = """\
 volumes:
   slices:
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES
@@ -13,7 +14,9 @@ CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"  # of Debian
 # The query of what it keeps: one version id, which names no bytes that may be replaced. S3's ids need no escapes (S3
 # User Guide, "How S3 Versioning works": "URL-ready"); with them, `null` could be written otherwise.
 QUERY: Final = f"^versionId=(?!{NULL_VERSION}$)[^&%]+$"
-# How the unit of its program ends, behind what is the program's own: a user and a folder of its own, and no more.
+DIRECTORY: Final = "/var/cache/vbnfs-site-cache"
+# How the unit of its program ends, behind what is the program's own: a user and a folder of its own, and no more. The
+# one capability is for ports below 1024.
 CONFINED: Final = """\
 DynamicUser=yes
 User=vbnfs-site-cache
@@ -21,7 +24,8 @@ CacheDirectory=vbnfs-site-cache
 CacheDirectoryMode=0700
 LimitNOFILE=65536
 NoNewPrivileges=yes
-CapabilityBoundingSet=
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+AmbientCapabilities=CAP_NET_BIND_SERVICE
 PrivateDevices=yes
 ProtectSystem=strict
 ProtectHome=yes
@@ -36,6 +40,19 @@ SystemCallArchitectures=native
 [Install]
 WantedBy=multi-user.target
 """
+# How it begins, where another folder keeps the blocks. It becomes its user's: that one's number is the one of its own
+# folder, for as long as that is there (systemd.exec(5), "DynamicUser=").
+_FOLDER: Final = """\
+[Unit]
+RequiresMountsFor={directory}
+
+[Service]
+ReadWritePaths=-{directory}
+ExecStartPre=+/bin/mkdir --parents {directory}
+ExecStartPre=+/bin/chown --reference={own}/ {directory}
+
+"""
+_HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # ProtectHome=, and PrivateTmp= by DynamicUser=
 _UNPRINTABLE: Final = frozenset("\"'\\;{}$\n\r\t #")
 _LEAST_SLICES: Final = 64
 
@@ -73,3 +90,12 @@ def check_words(words: Iterable[tuple[str, str]], program: str) -> None:
     for option, word in words:
         if found := _UNPRINTABLE.intersection(word):
             raise UsageError(f"{option} {word!r}: {program}'s configuration cannot have {min(found)!r} there")
+
+
+def folder_of_a_unit(directory: str) -> str:
+    """How the unit of a program begins that keeps blocks there. Raises `UsageError` where a unit could not."""
+    check_words([("--directory", directory)], "systemd")
+    if (hidden := next(filter(Path(directory).is_relative_to, _HIDDEN), None)) is not None:
+        raise UsageError(f"--directory {directory}: the unit does not see what is in {hidden}; choose another folder")
+    in_unit = directory.replace("%", "%%")
+    return "" if directory == DIRECTORY else _FOLDER.format(directory=in_unit, own=DIRECTORY)

@@ -11,7 +11,7 @@ import click
 from vbnfs.cli.nginx_site import compose_file, nginx_configuration
 from vbnfs.cli.nginx_site import units as units_of
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings
-from vbnfs.cli.site import PRIVATE_NETWORKS, Site
+from vbnfs.cli.site import DIRECTORY, PRIVATE_NETWORKS, Site
 from vbnfs.cli.trafficserver_site import trafficserver_files
 from vbnfs.config.settings import SETTINGS, parse_loopback, parse_size
 from vbnfs.errors import InstallError
@@ -19,7 +19,6 @@ from vbnfs.s3.addresses import bucket_base
 
 _OF_A_BUCKET: Final = ("dataset", "bucket", "project", "region", "endpoint_url", "ca_bundle")
 _LEFT_OUT: Final = tuple(setting.name for setting in SETTINGS if setting.name not in _OF_A_BUCKET)
-_DIRECTORY: Final = "/var/cache/vbnfs-site-cache"
 _FILE: Final = "/etc/vbnfs-site-cache.conf"
 _METRICS: Final = "127.0.0.1:9465"
 _PORTS: Final = 65536
@@ -62,7 +61,7 @@ def _networks(_context: click.Context, _parameter: click.Parameter, texts: tuple
 def _absolute(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
     """A folder by its whole path: a program that a unit starts has another folder to begin with."""
     if not Path(text).is_absolute():
-        raise click.BadParameter(f"{text}: a whole path is wanted, such as {_DIRECTORY}")
+        raise click.BadParameter(f"{text}: a whole path is wanted, such as {DIRECTORY}")
     return text
 
 
@@ -77,6 +76,12 @@ def site_cache() -> None:
 def _size_option(name: str, default: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
         name, f"{name[2:]}_bytes", callback=_size, default=default, show_default=True, metavar="SIZE", help=text
+    )
+
+
+def _directory_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--directory", callback=_absolute, default=DIRECTORY, show_default=True, metavar="DIR", help=text
     )
 
 
@@ -97,14 +102,7 @@ _OPTIONS: Final = (
         metavar="NETWORK",
         help="Who may ask; may be repeated.  [default: this machine and private networks]",
     ),
-    click.option(
-        "--directory",
-        callback=_absolute,
-        default=_DIRECTORY,
-        show_default=True,
-        metavar="DIR",
-        help="Where it keeps blocks.",
-    ),
+    _directory_option("Where it keeps blocks."),
     _size_option("--size", "100G", "How much of them."),
     _size_option("--slice", "1M", "How much it asks S3 for at a time."),
     settings(*_LEFT_OUT, shown=("dataset",)),
@@ -159,15 +157,25 @@ def trafficserver(folder: Path, **options: Any) -> None:
 
 
 @site_cache.command(epilog=EXIT_STATUS)
-@click.argument("directory", type=Path)
+@click.argument("folder", type=Path)
+@_directory_option("Where the configuration has it keep blocks.")
+@click.option(
+    "--metrics",
+    callback=_address,
+    default=_METRICS,
+    show_default=True,
+    metavar="ADDRESS:PORT",
+    help="Where the configuration has it send its log.",
+)
 @click.option("--configuration", default=_FILE, show_default=True, metavar="FILE", help="Where nginx.conf will be.")
 @click.option("--nginx", default="/usr/sbin/nginx", show_default=True, metavar="FILE", help="The program.")
 @click.option(
     "--vbnfs", default="/usr/local/bin/vbnfs", show_default=True, metavar="FILE", help="This program, for metrics."
 )
-def units(directory: Path, configuration: str, nginx: str, vbnfs: str) -> None:
+def units(folder: Path, directory: str, metrics: str, configuration: str, nginx: str, vbnfs: str) -> None:
     """Write units of systemd into a folder."""
-    _write(directory, units_of(configuration, nginx, f"{vbnfs} site-cache metrics --listen {_METRICS}"))
+    counting = f"{vbnfs} site-cache metrics --listen {metrics} --directory {directory.replace('%', '%%')}"
+    _write(folder, units_of(configuration, nginx, directory, counting))
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
@@ -181,6 +189,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 @site_cache.command(epilog=EXIT_STATUS)
+@_directory_option("Where the configuration has it keep blocks.")
 @click.option(
     "--configuration",
     default="vbnfs-site-cache.conf",
@@ -188,9 +197,9 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
     metavar="NAME",
     help="Of nginx.conf, beside it.",
 )
-def compose(configuration: str) -> None:
+def compose(directory: str, configuration: str) -> None:
     """Write a compose file to standard output."""
-    click.echo(compose_file(configuration), nl=False)
+    click.echo(compose_file(configuration, directory), nl=False)
 
 
 @site_cache.command(epilog=EXIT_STATUS)
@@ -205,7 +214,7 @@ def compose(configuration: str) -> None:
 @click.option(
     "--directory",
     type=Path,
-    default=Path(_DIRECTORY),
+    default=Path(DIRECTORY),
     show_default=True,
     metavar="DIR",
     help="Where nginx keeps blocks, which are counted.",

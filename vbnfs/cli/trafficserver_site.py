@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check, check_words
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check, check_words, folder_of_a_unit
 from vbnfs.errors import UsageError
 
 _PROGRAM: Final = "/usr/bin/traffic_server"  # of Debian
@@ -38,7 +38,7 @@ def trafficserver_files(site: Site, place: str) -> Mapping[str, str]:
         "plugin.config": "stats_over_http.so .metrics\n",
         "cache.config": f"dest_host={base.hostname} ttl-in-cache=3650d\n",
         "logging.yaml": "logging: {}\n",
-        "vbnfs-site-cache.service": _SERVICE.format(program=_PROGRAM, place=place),
+        "vbnfs-site-cache.service": folder_of_a_unit(site.directory) + _SERVICE.format(program=_PROGRAM, place=place),
     }
 
 

@@ -44,6 +44,17 @@ import os, pathlib, sys
 file = pathlib.Path(sys.argv[1], f"ecephys_sessions/ecephys_session_{sys.argv[2]}.nwb")
 print(sys.argv[1], sys.argv[2], os.getxattr(file, "user.vbnfs.cached").decode(), len(file.read_bytes()), flush=True)
 """
+SAVES = """
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(2)
+    pathlib.Path("saved").write_text(sys.argv[2])
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("begun").write_text(sys.argv[1])
+while True:
+    signal.pause()
+"""
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -203,6 +214,29 @@ def test_sessions(deployed: Deployed, server: FakeS3Server, monkeypatch: pytest.
             mount, *found = printed.splitlines()[-1].split()
             assert found == [str(session), size, size], printed
             assert (find_mount(Path(mount)), Path(mount).exists()) == (None, False)
+
+
+def test_a_program_of_sessions_saves_its_state(
+    deployed: Deployed, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At SIGTERM to the script, as before a job's time is over, the job lasts until its program has ended."""
+    monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    folder = deployed.folder
+    (folder / "list").write_text("1044\n")
+    (folder / "saves.py").write_text(SAVES)
+    begun, saved = folder / "begun", folder / "saved"
+    with cluster(folder / "cluster", more=deployed.lines) as slurm:
+        submit = ("sbatch", "--parsable", "--output=out", "sessions.sh", "list", sys.executable, "saves.py")
+        number = slurm.run(*submit, cwd=folder).strip()
+        slurm.until(lambda: begun.exists() and begun.read_text() != "")
+        slurm.run("scancel", "--batch", "--signal=TERM", number)
+        slurm.until(lambda: not slurm.run("squeue", "--noheader").strip())
+        assert saved.exists(), (folder / "out").read_text()
+        assert saved.read_text() == "1044"
+        assert "ExitCode=143:0" in slurm.run("scontrol", "show", "job", number)
+    mount = Path(begun.read_text())
+    assert (find_mount(mount), mount.exists()) == (None, False)
 
 
 @pytest.fixture

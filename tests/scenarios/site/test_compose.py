@@ -1,8 +1,6 @@
 """The compose file of `vbnfs site-cache compose`, run by podman-compose with this machine's nginx as the image."""
 
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
 from tests.ports import free_port
+from tests.programs import copy_program
 from tests.scenarios.hosts.test_podman import STORAGE
 from tests.scenarios.site.proxies import ask, asked_ranges, is_listening
 from tests.scenarios.system.namespace import Namespace
@@ -55,21 +54,24 @@ def make_root(root: Path) -> None:
     """A root folder with this machine's nginx, what it links to, a shell, and its user."""
     nginx = shutil.which("nginx")
     assert nginx is not None
-    linked = re.findall(r"/\S+", subprocess.run(["ldd", nginx], check=True, capture_output=True, text=True).stdout)
     for folder in ("bin", "dev", "etc", "proc", "sys", "tmp", "usr/sbin", "var/cache", "var/log/nginx"):
         (root / folder).mkdir(parents=True)
-    for source, target in [(nginx, nginx), *((path, path) for path in linked), ("/bin/busybox", "/bin/sh")]:
-        copy = root / target[1:]
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(source).resolve(), copy)
+    copy_program(nginx, root)
+    shutil.copy("/bin/busybox", root / "bin/sh")
     (root / "bin/sleep").symlink_to("sh")
     for name in ("passwd", "group"):
         shutil.copy(f"/etc/{name}", root / "etc" / name)
 
 
-def test_the_compose_file(podman: Namespace, tmp_path: Path) -> None:
-    """The file's one container serves as nginx on the machine itself does, and ends when it is taken down."""
-    dataset, port, folder = FakeDataset(), free_port(), tmp_path / "site"
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_the_compose_file(podman: Namespace, tmp_path: Path, *, has_folder: bool) -> None:
+    """The file's one container serves as nginx on the machine itself does, and ends when it is taken down.
+
+    What it keeps in a folder of the machine is there afterwards.
+    """
+    dataset, port, folder, kept = FakeDataset(), free_port(), tmp_path / "site", tmp_path / "kept"
+    kept.mkdir()
+    own = ["--directory", str(kept)] if has_folder else []
     dataset.publish("0.1.0", {"sessions/a.nwb": DATA})
     version = dataset.store.get(KEY)
     assert version is not None
@@ -77,8 +79,8 @@ def test_the_compose_file(podman: Namespace, tmp_path: Path) -> None:
     folder.mkdir()
     with FakeS3Server(dataset.store) as server:
         options = ["--listen", f"127.0.0.1:{port}", f"--endpoint-url={server.endpoint_url}", "--free", "1M"]
-        (folder / "vbnfs-site-cache.conf").write_text(run_vbnfs("site-cache", "nginx", *options).stdout)
-        text = run_vbnfs("site-cache", "compose").stdout
+        (folder / "vbnfs-site-cache.conf").write_text(run_vbnfs("site-cache", "nginx", *options, *own).stdout)
+        text = run_vbnfs("site-cache", "compose", *own).stdout
         assert "nofile: 65536\n" in text
         (folder / "compose.yaml").write_text(text.replace("nofile: 65536\n", "nofile: 1024\n      nproc: 1024\n"))
         compose = [str(Path(sys.executable).with_name("podman-compose")), "--file", "compose.yaml"]
@@ -93,3 +95,4 @@ def test_the_compose_file(podman: Namespace, tmp_path: Path) -> None:
             done = podman.run(*compose, "down", "--volumes", folder=str(folder))
         assert done.returncode == 0, done.stdout + done.stderr
         until(lambda: not is_listening(port))
+    assert sum(path.is_file() for path in kept.glob("slices/**/*")) == has_folder
