@@ -351,7 +351,10 @@ def test_a_program_that_reads_a_mount(opened: Open) -> None:
 
 
 def test_copy_buttons(opened: Open) -> None:
-    """They copy the path in the mount, the address at S3 with the version id, and the line of Python; and say so."""
+    """They copy the path in the mount, the address at S3 with the version id, and the line of Python; and say so.
+
+    What is put in anew meanwhile is so once they have said it.
+    """
     browser = opened.browser
     browser.show(1280, 800)
     for _ in range(2):  # the first time its outline may be fetched: then the page follows
@@ -364,6 +367,12 @@ def test_copy_buttons(opened: Open) -> None:
         browser.wait(f"window.clip && window.clip != {copied[-1:]!r}[0]")
         copied.append(browser.evaluate("window.clip"))
     assert browser.evaluate(f"!!{named('button.copy', 'Copied')}")
+    browser.evaluate("saying += 1; window.old = document.querySelector('#copies button'); old.title = 'of before'; 0")
+    browser.evaluate("document.dispatchEvent(new Event('state-changed')); 0")
+    browser.wait("isLate")
+    assert browser.evaluate("old.isConnected")
+    browser.evaluate("saying -= 1; catchUp(); 0")
+    browser.wait("!old.isConnected")
     browser.wait(named("button.copy", "Python"))  # after a while it says again what it does
     assert copied[0] == str(opened.mountpoint / "manifests/v0.5.0" / SESSION)
     assert "?versionId=" in copied[1]
