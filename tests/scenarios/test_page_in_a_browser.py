@@ -240,6 +240,42 @@ def test_sessions_are_found_and_pinned(opened: Open) -> None:
     assert tags == ["whole", "verified", "pinned"]
 
 
+def test_what_is_picked_stays_picked(opened: Open) -> None:
+    """Filters, a new order and a reload leave what is picked, and the name of a pin; another version has its own.
+
+    The page says how many are picked, and how many of them it does not show; these are a part of the plan, too. A
+    button lets go of all.
+    """
+    browser, said = opened.browser, "document.querySelector('#picked').textContent"
+    browser.show(1280, 800)
+    opened.open("sessions?sort=mouse_id")
+    browser.wait("window.htmx")
+    browser.click("document.querySelector('input[value=\"1044414982\"]')")
+    browser.evaluate("document.querySelector('#pin').focus()")
+    browser.type("both")
+    assert browser.evaluate(said) == "1 picked"
+    browser.evaluate("document.querySelector('#words').focus()")
+    browser.type("novel")
+    browser.press("Enter", 13, "\r")
+    browser.wait(f"{said} === '1 picked, 1 of them not shown here'")
+    browser.click("document.querySelector('input[value=\"1048576384\"]')")
+    assert browser.evaluate(said) == "2 picked, 1 of them not shown here"
+    browser.click(named("th a", "Mouse id"))
+    browser.wait(f"location.search.includes('sort=-mouse_id') && {said} === '2 picked, 1 of them not shown here'")
+    browser.wait("window.htmx")
+    browser.click(named("#pick button", "How much is that?"))
+    browser.wait(named("#plan button", "Pin as both 2 files"))
+    opened.open("sessions?version=0.4.0")
+    assert browser.evaluate(said) == ""
+    opened.open("sessions")
+    assert browser.evaluate(said) == "2 picked"
+    assert browser.evaluate("document.querySelectorAll('tbody input:checked').length") == 2
+    browser.click(named("#pick button", "Let go of all"))
+    assert browser.evaluate(said) == ""
+    assert browser.evaluate("document.querySelectorAll('tbody input:checked').length") == 0
+    assert browser.evaluate("document.activeElement.textContent") == "How much is that?"
+
+
 def test_why_there_is_no_answer_is_seen(opened: Open) -> None:
     """What a view refuses stands in the page: of a plan of nothing, and of filters."""
     browser = opened.browser
@@ -315,7 +351,10 @@ def test_a_program_that_reads_a_mount(opened: Open) -> None:
 
 
 def test_copy_buttons(opened: Open) -> None:
-    """They copy the path in the mount, the address at S3 with the version id, and the line of Python; and say so."""
+    """They copy the path in the mount, the address at S3 with the version id, and the line of Python; and say so.
+
+    What is put in anew meanwhile is so once they have said it.
+    """
     browser = opened.browser
     browser.show(1280, 800)
     for _ in range(2):  # the first time its outline may be fetched: then the page follows
@@ -328,6 +367,12 @@ def test_copy_buttons(opened: Open) -> None:
         browser.wait(f"window.clip && window.clip != {copied[-1:]!r}[0]")
         copied.append(browser.evaluate("window.clip"))
     assert browser.evaluate(f"!!{named('button.copy', 'Copied')}")
+    browser.evaluate("saying += 1; window.old = document.querySelector('#copies button'); old.title = 'of before'; 0")
+    browser.evaluate("document.dispatchEvent(new Event('state-changed')); 0")
+    browser.wait("isLate")
+    assert browser.evaluate("old.isConnected")
+    browser.evaluate("saying -= 1; catchUp(); 0")
+    browser.wait("!old.isConnected")
     browser.wait(named("button.copy", "Python"))  # after a while it says again what it does
     assert copied[0] == str(opened.mountpoint / "manifests/v0.5.0" / SESSION)
     assert "?versionId=" in copied[1]

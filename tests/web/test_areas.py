@@ -100,7 +100,11 @@ def test_an_area_leads_to_its_sessions(visitor: Visit) -> None:
 
 
 def test_a_large_table_is_fetched_when_that_is_asked_for() -> None:
-    """Where it is not here, the page says how much is to be fetched, and fetches none of it by itself."""
+    """Where it is not here, the page says how much is to be fetched, and fetches none of it by itself.
+
+    Nor does it where a link of another page asks.
+    """
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     units = TABLES["units"] + "6,80,8,VISp,good,1\n" * 200_000
     with serving(TABLES | {"units": units}) as server, visiting(server) as visit:
         before = visit.browser.get("/areas").text
@@ -108,6 +112,8 @@ def test_a_large_table_is_fetched_when_that_is_asked_for() -> None:
         assert "MiB of them are to be fetched" in before
         assert fetched_bytes < len(units) / 2
         assert areas(visit) == {}
+        assert visit.browser.get("/areas?read=yes", headers=link).text.count("MiB of them are to be fetched") == 1
+        assert server.body_bytes == fetched_bytes
         assert areas(visit, read="yes")["VISp"] == [2, 3, 2, 200_003]
         assert server.body_bytes > fetched_bytes
 

@@ -7,6 +7,8 @@ from urllib.parse import urljoin
 
 import pytest
 
+from tests.api.release import SESSION
+from tests.fakes.s3_server import FakeS3Server
 from tests.web.conftest import ADDRESS, Visit
 from vbnfs.web.guard import PROOF, TOKEN
 
@@ -79,6 +81,24 @@ def test_a_page_is_a_part_of_no_other(visit: Visit) -> None:
         for mode, dest in (*parts, ("cors", "empty"), ("websocket", "empty")):
             part = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
             assert visit.browser.get("/", headers=part).status_code == 403
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site"])
+def test_what_a_link_leads_to_fetches_nothing_large(visit: Visit, server: FakeS3Server, site: str) -> None:
+    """Where another page's link leads to tables or a quick look, these are not read: the page has what asks for them.
+
+    Of units by area, `test_a_large_table_is_fetched_when_that_is_asked_for` says so.
+    """
+    link = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    server.forget_requests()
+    for path, words in (
+        ("/changes?old=0.4.0&new=0.5.0&tables=yes", "Compare the tables"),
+        (f"/look/v0.5.0/{SESSION}?look=unit", "Nothing was read for it yet"),
+    ):
+        assert words in visit.browser.get(path, headers=link).text
+        assert not any(one.key.endswith(SESSION) for one in server.requests)
+        assert words not in visit.browser.get(path, headers={"sec-fetch-site": "none"}).text
+    assert any(one.key.endswith(SESSION) for one in server.requests)
 
 
 def test_what_can_be_asked_for(visit: Visit) -> None:

@@ -28,7 +28,7 @@ from vbnfs.web.rendering import Pages, is_of_reading
 from vbnfs.web.sessions_page import asked_of, find
 from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import VersionRow, version_rows
-from vbnfs.web.views import form_of, in_a_thread, number_of
+from vbnfs.web.views import form_of, in_a_thread, is_own, number_of
 
 _LEAST_COMPRESSED_BYTES: Final = 1000
 _JOB: Final = re.compile(r"[0-9]{1,18}")
@@ -98,9 +98,9 @@ class Page:
         return self._pages.part(request, "notes.html", notes=self._house.notes.text())
 
     def changes(self, request: Request) -> Response:
-        """What a version has otherwise than another one; its tables are read only if that is asked for."""
+        """What a version has otherwise than another one; its tables are read only if that is asked for here."""
         given = request.query_params
-        is_read = given.get("tables") == "yes"
+        is_read = given.get("tables") == "yes" and is_own(request)
         report = self._house.tables.changes(given.get("old"), given.get("new"), with_tables=is_read)
         page = number_of(given.get("page"))
         found = changed_files(report, change=given.get("change", ""), words=given.get("words", ""), page=page)

@@ -13,7 +13,7 @@ from vbnfs.web.areas_page import SORTS, Areas, areas_of, asked_areas
 from vbnfs.web.house import House
 from vbnfs.web.rendering import Pages
 from vbnfs.web.sessions_page import CHOSEN, Found, asked_of, find
-from vbnfs.web.views import in_a_thread
+from vbnfs.web.views import in_a_thread, is_own
 
 _KEPT: Final = frozenset({"version", "words", "query", "session"})  # of an address, by the filters of units
 
@@ -33,14 +33,14 @@ class AreaViews:
     def areas(self, request: Request) -> Response:
         """Units and probes by area, of the sessions that an address asks for.
 
-        The tables are read if all of them is here, or if that is asked for; else the page says how much is not.
+        The tables are read if all of them is here, or if that is asked for here; else the page says how much is not.
         """
         pairs = request.query_params.multi_items()
         asked, session = asked_of(pairs), _session(request)
         name, table = self._house.table(asked.version, "sessions")
         found = find(table, asked, name=name)
         missing_bytes = self._missing_bytes(self._house.versions.manifest(asked.version))
-        is_read = missing_bytes == 0 or request.query_params.get("read") == "yes"
+        is_read = missing_bytes == 0 or (request.query_params.get("read") == "yes" and is_own(request))
         return self._pages.answer(
             request,
             "areas.html",

@@ -22,7 +22,7 @@ from vbnfs.web.jobs_view import STATE_CHANGED, show_jobs
 from vbnfs.web.quick_looks import TITLES, UNIT, WAVEFORM, QuickLook, asked_of, offered
 from vbnfs.web.rendering import Pages
 from vbnfs.web.structure_page import Structures, picture_of, rows_of, shortened
-from vbnfs.web.views import form_of, in_a_thread, number_of
+from vbnfs.web.views import form_of, in_a_thread, is_own, number_of
 
 _MOST_NAMES: Final = 100  # that lead to an object: deeper ones are not read
 _MOST_LETTERS: Final = 2000  # of a message, which has names of the file
@@ -112,7 +112,7 @@ class FileViews:
         return answer
 
     def look(self, request: Request) -> Response:
-        """A quick look: figures of a part of the file, of which only that is fetched."""
+        """A quick look: figures of a part of the file, of which only that is fetched, if this page asks for it."""
         manifest, entry = self._entry(request)
         asked = asked_of(request.query_params)
         if asked.kind not in TITLES:
@@ -120,7 +120,8 @@ class FileViews:
         version, problem = manifest.dataset_version.text, ""
         look: QuickLook | None = None
         try:
-            look = self._house.looking.look(File(self._house.connection, entry, version), asked)
+            if is_own(request):
+                look = self._house.looking.look(File(self._house.connection, entry, version), asked)
         except VbnfsError as error:
             problem = with_remedy(error)
         return self._pages.answer(

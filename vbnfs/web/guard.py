@@ -9,7 +9,8 @@ open. So a request counts if
 - it has the cookie that an address with the token has set: the token is printed to the user alone;
 - for what changes something: it is a POST of this page itself, which only the page's own scripts can send
   (`Sec-Fetch-Site`, a field with a value that the pages have). Cookies know no ports;
-- for what changes nothing: another site asks for it as a page to go to alone, not as a part of its own.
+- for what changes nothing: another site asks for it as a page to go to alone, not as a part of its own. Views that
+  fetch much ask first then (`views.is_own`).
 
 Answers forbid the browser scripts, styles, pictures and connections of any other origin, and to be shown in a frame.
 
@@ -29,11 +30,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vbnfs.web.views import is_own
+
 TOKEN: Final = "token"  # of an address's query
 PROOF: Final = "X-Vbnfs-Proof"  # the field of what changes something
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE: Final = frozenset({"GET", "HEAD"})
-_OWN_PAGES: Final = frozenset({"same-origin", "none"})
 _POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -109,11 +111,10 @@ class Guard:
     def _may_be_done(self, request: Request) -> bool:
         """Whether what is asked may be asked from where it is asked (W3C Fetch Metadata)."""
         fields = request.headers
-        is_own = fields.get("sec-fetch-site", "none") in _OWN_PAGES
         if request.method in _SAFE:  # a link of another page may lead here, which shows no part of it
             is_link = fields.get("sec-fetch-mode") == "navigate" and fields.get("sec-fetch-dest") == "document"
-            return is_own or is_link
-        return request.method == "POST" and is_own and _is_same(fields.get(PROOF, ""), self._keys.proof)
+            return is_own(request) or is_link
+        return request.method == "POST" and is_own(request) and _is_same(fields.get(PROOF, ""), self._keys.proof)
 
     def _begun(self, request: Request, token: str) -> Response:
         """The way from an address with the token to the page: the address in the browser has it no more."""

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 _MOST_FORM_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 20_000
+_OWN_PAGES: Final = frozenset({"same-origin", "none"})
 _FORM_SECONDS: Final = 10.0  # for all of it to come
 
 View = Callable[[Request], Response]
@@ -44,6 +45,14 @@ def began(request: Request) -> float:
     """When it began to be answered, by `time.monotonic`: what an answer shows is as new as that."""
     found: float = getattr(request.state, "began", math.inf)
     return found
+
+
+def is_own(request: Request) -> bool:
+    """Whether this page asks, or its user by a bookmark or the address itself: no other page, and no link of one.
+
+    By what browsers say of each request (W3C Fetch Metadata); what says nothing is no browser of today.
+    """
+    return request.headers.get("sec-fetch-site", "none") in _OWN_PAGES
 
 
 def number_of(text: str | None) -> int:

@@ -3,9 +3,10 @@
 
 const [MINUTE, LONG] = [60_000, 600_000]; // milliseconds
 const ALL = "all";
-const GONE = "'vbnfs web' does not answer: what stands here is of before. It has ended, or the way to it has (a tunnel,"
-  + " a proxy). Start it again, and open the address that it prints.";
-let touched = Date.now(), polled = Date.now(), seen = 0, renewing, isPressed = false, isLate = false, lacking = null;
+const GONE = "'vbnfs web' does not answer: what stands here is of before. It has ended, or the way to it has"
+  + " (a tunnel, a proxy). Start it again, and open the address that it prints.";
+let touched = Date.now(), polled = Date.now(), seen = 0, renewing, lacking = null;
+let isPressed = false, saying = 0, isLate = false; // `saying`: how many buttons say that they have copied
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -13,7 +14,12 @@ document.addEventListener("click", async (event) => {
   await copied(button.dataset.copy);
   button.own ??= button.innerHTML; // what it says; a second click comes while it says something else
   button.textContent = "Copied";
-  setTimeout(() => { button.innerHTML = button.own; }, 1200);
+  saying += 1;
+  setTimeout(() => {
+    button.innerHTML = button.own;
+    saying -= 1;
+    catchUp();
+  }, 1200);
 });
 
 // Why a page or a plan cannot be shown stands where it would.
@@ -27,7 +33,7 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
   }
 });
 
-// Whatever else has no answer is said above the page, until it has one, or something else that somebody asks for does.
+// What else has no answer is said above the page, until it has one, or something else that somebody asks for has.
 // `lacking` is what has none: null for nothing, ALL where the server is gone, or does not know this browser.
 document.addEventListener("htmx:sendError", () => say(ALL, GONE));
 document.addEventListener("htmx:afterRequest", ({ detail: { xhr, target, requestConfig, successful, failed } }) => {
@@ -92,12 +98,17 @@ function follow() {
 // A button is pressed by the mouse, a finger, or the space bar.
 document.addEventListener("pointerdown", () => { isPressed = true; }, { passive: true });
 document.addEventListener("keydown", ({ key }) => { isPressed ||= key === " "; }, { passive: true });
-for (const [place, name] of [[document, "pointerup"], [document, "pointercancel"], [document, "keyup"], [window, "blur"]]) {
-  place.addEventListener(name, () => {
+for (const name of ["pointerup", "pointercancel", "keyup", "blur"]) {
+  window.addEventListener(name, () => {
     isPressed = false;
-    if (isLate) setTimeout(follow); // after the click
-    isLate = false;
+    setTimeout(catchUp); // after the click
   }, { passive: true });
+}
+
+function catchUp() {
+  if (!isLate || isPressed || saying) return;
+  isLate = false;
+  follow();
 }
 
 // Only what can change is put in anew: what is picked, typed, open or has the focus stays.
@@ -109,7 +120,8 @@ async function renew() {
     try {
       const answer = await fetch(part.dataset.from ?? page, { headers: { "HX-Request": "true" }, signal });
       const text = await answer.text();
-      if (isPressed) { isLate = true; return; } // what is put in anew between press and release is not clicked
+      // What is put in anew between press and release is not clicked; nor would it say "Copied" any more.
+      if (isPressed || saying) { isLate = true; return; }
       if (answer.status === 401) refused(ALL, answer.status, text);
       if (answer.status === 200 && location.href === page) replaced(part, text);
     } catch {
