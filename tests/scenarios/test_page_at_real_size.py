@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import h5py
 import httpx
@@ -28,6 +29,7 @@ from tests.fakes.store import Data, FileData
 from tests.served_page import page
 from tests.waiting import until
 from tests.web.conftest import Visit, visiting
+from vbnfs.access import room
 from vbnfs.cache.content_folder import DATA, PARTIAL, WHOLE, Shape, make_folder
 from vbnfs.cache.verdict import Verdict
 from vbnfs.cache.whole_file import Seal
@@ -36,6 +38,8 @@ from vbnfs.demo.cohort import make_cohort, records
 from vbnfs.demo.lfp_file import write_lfp
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.session_file import Processing, write_ecephys_session
+from vbnfs.host.disk_space import DiskSpace
+from vbnfs.web.orders import Order
 
 pytestmark = pytest.mark.slow
 
@@ -90,9 +94,9 @@ GATES = (
     Gate("/machine", 150, 10_000, 4_000),
     Gate("/doctor", 20, 4_000, 1_500),
     Gate("/jobs", 20, 2_000, 1_000),
-    Gate("/plan", 150, 4_000, 2_000, (("all", "1"), ("lfp", "yes"))),
+    Gate("/plan", 150, 150_000, 7_000, (("all", "1"), ("lfp", "yes"))),
     Gate("/plan", 150, 4_000, 2_000, (("folder", "behavior_ecephys_sessions"), ("lfp", "yes"))),
-    Gate("/plan?f.structure_acronyms='VISp'", 150, 4_000, 2_000, (("all", "1"), ("lfp", "areas"))),
+    Gate("/plan?f.structure_acronyms='VISp'", 150, 40_000, 3_000, (("all", "1"), ("lfp", "areas"))),
 )
 
 
@@ -187,7 +191,7 @@ def visit(server: FakeS3Server, first_look: FirstLook) -> Iterator[Visit]:
 
     A third of these is there in part; the others are whole and verified.
     """
-    with visiting(server, cache=first_look.cache) as visit:
+    with visiting(server, cache=first_look.cache, cache_size="16T") as visit:
         versions = visit.house.versions
         places = versions.dataset.cache.places
         files = [file for file in versions.manifest(None).files if kind_of(file.path).kind in {SESSION, LFP}]
@@ -225,6 +229,12 @@ def _no_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{place}.list_mounts", list)
 
 
+@pytest.fixture(autouse=True)
+def _a_large_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for all of the dataset, so a plan has a button, and the files that it is of."""
+    monkeypatch.setattr(room, "space_of", lambda folder: DiskSpace(15 << 40, 16 << 40, is_read_only=False))
+
+
 def test_what_each_view_costs(
     visit: Visit, first_look: FirstLook, server: FakeS3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +252,23 @@ def test_what_each_view_costs(
     with capsys.disabled():
         print("", memory, *(f"{gate.path}: {found.text}" for gate, found in costs), sep="\n")
     assert [f"{gate}: {found.text}" for gate, found in costs if not found.is_within(gate)] == []
+
+
+def test_what_it_costs_to_begin_a_fetch_of_all(
+    visit: Visit, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan's button sends the places of all 1,022 files, as many as were planned; they are one job."""
+    begun = list[Order]()
+    monkeypatch.setattr(visit.house.jobs, "start", begun.append)
+    planned = visit.browser.post("/plan", data={"all": "1", "lfp": "yes"}).text
+    places = re.findall(r'name="place" value="([^"]+)"', planned)
+    gate = Gate("/jobs", 150, 2_000, 1_000, tuple(("place", place) for place in places))
+    [(_, found)] = costs_of(visit, server, [gate])
+    with capsys.disabled():
+        print(f"{gate.path}: {len(urlencode(gate.form)):,} bytes asked, {found.text}")
+    assert len(places) == len(set(places)) == 1_022
+    assert {len(order.places) for order in begun} == {1_022}
+    assert found.is_within(gate), found.text
 
 
 def test_what_each_view_costs_on_the_demo_s_release(three_sessions: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -330,8 +357,11 @@ class Cost:
 
 def answer(visit: Visit, gate: Gate) -> tuple[float, bytes]:
     """Milliseconds of processor time for an answer, and the answer."""
+    form: dict[str, list[str]] = {}
+    for name, value in gate.form:
+        form.setdefault(name, []).append(value)
     began = processor_seconds()
-    found = visit.browser.post(gate.path, data=dict(gate.form)) if gate.form else visit.browser.get(gate.path)
+    found = visit.browser.post(gate.path, data=form) if form else visit.browser.get(gate.path)
     assert found.status_code == 200, found.text
     return 1000 * (processor_seconds() - began), found.content
 

@@ -55,13 +55,16 @@ def visiting(
     seconds: float = 60.0,
     cache: Path | None = None,
     given: Mapping[str, str] | None = None,
+    cache_size: str | None = None,
 ) -> Iterator[Visit]:
     """The page of what a server has. A view waits for tables for some seconds before it says that they are read.
 
     `cache`: another cache folder than the test's own. `given`: the options of the command, which lines to copy have.
+    `cache_size`: what the cache may take; None: the default.
     """
     keys = Keys()
     options = {"endpoint_url": server.endpoint_url} | ({} if cache is None else {"cache_dir": str(cache)})
+    options |= {} if cache_size is None else {"cache_size": cache_size}
     loaded = load_settings(command_line={**options, **(given or {})})
     config, lines = loaded.config, Lines() if given is None else Lines.of(loaded)
     house = House(config, lines=lines, examine=lambda: FINDINGS, patience=lambda size_bytes: seconds)

@@ -209,6 +209,17 @@ def test_all_that_a_mount_says(visit: Visit, monkeypatch: pytest.MonkeyPatch) ->
     assert "<b>python" not in text
 
 
+def test_a_mount_of_roots(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with the command that shows it, as `vbnfs status` names it: root alone may ask for the rest."""
+    entry = dataclasses.replace(ENTRY, mountpoint=Path("/mnt/<b> vbn"))
+    monkeypatch.setattr(app, "roots_mounts", lambda: [entry])
+    monkeypatch.setattr(app, "list_mounts", list)
+    text = visit.browser.get("/machine").text
+    assert "Nothing of yours is mounted." in text
+    assert "<code>/mnt/&lt;b&gt; vbn</code> is root's;" in text
+    assert "<code>vbnfs status &#39;/mnt/&lt;b&gt; vbn&#39;</code>" in text
+
+
 def test_the_page_of_a_machine_without_mounts(visit: Visit) -> None:
     """It says what mounts, and has the cache and the pins."""
     visit.house.dataset.pin("figure", ["project_metadata/units.csv"], progress=False)

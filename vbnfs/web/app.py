@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from vbnfs.access.running_fetches import running_fetches
 from vbnfs.errors import VbnfsError, with_remedy
-from vbnfs.host.mountinfo import is_ours, list_mounts
+from vbnfs.host.mountinfo import is_ours, list_mounts, roots_mounts
 from vbnfs.web.area_views import AreaViews
 from vbnfs.web.changes_page import changed_files
 from vbnfs.web.file_views import FileViews
@@ -121,6 +121,7 @@ class Page:
             request,
             "machine.html",
             mounts=mounts,
+            others=[str(entry.mountpoint) for entry in roots_mounts()],
             remedies=remedies(mounts),
             fetches=running_fetches(),
             cache=self._house.cache(),

@@ -19,7 +19,7 @@ from vbnfs.access.fetching import Plan
 from vbnfs.access.freeing import free
 from vbnfs.access.here import Here
 from vbnfs.access.mount_figures import ask_figures
-from vbnfs.access.mount_status import ask_status
+from vbnfs.access.mount_status import status_of
 from vbnfs.access.opening import scope_of
 from vbnfs.access.running_mounts import shows_dataset_of
 from vbnfs.access.verified import VerifiedSessions
@@ -62,7 +62,7 @@ AskStatus = Callable[[mountinfo.MountEntry], Mapping[str, Any]]
 
 
 def _ask(entry: mountinfo.MountEntry) -> Mapping[str, Any]:
-    return ask_status(entry, seconds=_ANSWER_SECONDS)
+    return status_of(entry, seconds=_ANSWER_SECONDS)
 
 
 class House:
@@ -197,10 +197,12 @@ class House:
         return Here.of(self.config)
 
     def mountpoint(self) -> Path | None:
-        """Where one of the user's mounts shows this dataset; None where none does."""
-        for entry in mountinfo.list_mounts():
-            if entry.owner != our_uid():
-                continue
+        """Where a mount shows this dataset: one of the user's, else one of root's that is open to the user.
+
+        None where none does.
+        """
+        ours = [entry for entry in mountinfo.list_mounts() if entry.owner == our_uid()]
+        for entry in ours + mountinfo.roots_mounts():
             try:
                 if shows_dataset_of(self._ask(entry), self.config):
                     return entry.mountpoint

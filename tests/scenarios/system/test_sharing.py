@@ -2,6 +2,7 @@
 
 import json
 import stat
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -219,6 +220,26 @@ def test_readers_of_an_administrators_mount(namespace: Namespace, options: str) 
     )
     assert (done.returncode, done.stderr.startswith(message)) == (1, True), done.stderr
     assert json.loads(namespace.vbnfs("status", "--json", VBN).stdout)["cache_dir"] == "/mnt/cache"
+
+
+_PAGE_MOUNTPOINT = """
+import sys
+from vbnfs.config.sources import load_config
+from vbnfs.web.house import House
+print(House(load_config(command_line={"endpoint_url": sys.argv[1]}), examine=list).mountpoint())
+"""
+
+
+def test_the_page_where_root_has_mounted(namespace: Namespace, server: FakeS3Server, options: str) -> None:
+    """Who can read a mount of root's has its path on the page; not who cannot, and not that of another dataset."""
+    namespace.output("mount", "-t", "vbnfs", PROJECT, VBN, "-o", f"{options},allow_other,gid={LAB},umask=027")
+    for user, address, shown in (
+        (MEMBER, server.endpoint_url, VBN),
+        (MEMBER, "http://127.0.0.1:9", "None"),
+        (STRANGER, server.endpoint_url, "None"),
+    ):
+        found = namespace.output(sys.executable, "-c", _PAGE_MOUNTPOINT, address, user=user)
+        assert found == f"{shown}\n"
 
 
 def test_status_after_logging_out(namespace: Namespace, server: FakeS3Server) -> None:
