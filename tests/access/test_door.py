@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from tests.fakes.dataset import serve
 from tests.fakes.store import Pattern
@@ -290,3 +291,41 @@ def test_a_loop_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(FileNotFoundError):
             door.run(trio.sleep, 0)
     door.run(trio.sleep, 0)
+
+
+def test_a_function_that_fails_in_the_loop() -> None:
+    """What is called there without being waited for fails alone, and is logged: the loop goes on."""
+
+    @asynccontextmanager
+    async def nothing() -> AsyncIterator[None]:
+        yield
+
+    def fail() -> None:
+        raise MemoryError("too much")
+
+    with capture_logs() as logged, opened(nothing()) as manager:
+        before = manager.run(thread_of_the_loop)
+        manager.soon(fail)
+        assert manager.run(thread_of_the_loop) == before
+    assert [entry["event"] for entry in logged] == ["failed in the event loop"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_that_failed() -> None:
+    """What was open in it is refused in words; the next call has another loop."""
+
+    @asynccontextmanager
+    async def nothing() -> AsyncIterator[None]:
+        yield
+
+    def fail() -> None:
+        raise MemoryError("too much")
+
+    with opened(nothing()) as manager:
+        failed = door._trio_thread()
+        failed._token.run_sync_soon(fail)
+        failed._thread.join()
+        with pytest.raises(RuntimeError, match="the event loop failed"):
+            manager.run(thread_of_the_loop)
+        assert run(thread_of_the_loop)
+        assert door._trio_thread() is not failed

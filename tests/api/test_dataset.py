@@ -22,7 +22,9 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, held
 from tests.fakes.store import Pattern
 from tests.waiting import until
+from vbnfs.api import connection
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.dataset import catalog
 from vbnfs.errors import DatasetError, TablesError, UsageError
 
 SESSION = "behavior_ecephys_sessions/7/ecephys_session_7.nwb"
@@ -341,6 +343,23 @@ def test_opened_without_network(dataset: vbnfs.Dataset, server: FakeS3Server) ->
         with pytest.raises(OSError, match="not cached"):
             _ = dataset.latest.units
     until(lambda: is_read(file, 0), seconds=60)
+    until(lambda: not dataset.problems, seconds=60)
+    assert len(dataset.latest.units) == 3
+
+
+def test_opened_while_the_list_is_slow(
+    dataset: vbnfs.Dataset, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that does not come in time at the opening is asked for again, though the network never went."""
+    monkeypatch.setattr(catalog, "_AWAITED_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_AGAIN_SECONDS", 0.1)
+    assert dataset.versions
+    dataset.close()
+    gate = threading.Event()
+    server.behaviours.append(lambda request, honest: None if request.key else held(gate)(request, honest))
+    [problem] = dataset.problems
+    assert "the list of manifests has not come within 0.5 s" in problem
+    gate.set()
     until(lambda: not dataset.problems, seconds=60)
     assert len(dataset.latest.units) == 3
 

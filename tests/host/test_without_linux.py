@@ -13,6 +13,7 @@ for name in ("geteuid", "uname", "eventfd", "RWF_NOWAIT", "O_PATH", "O_NOCTTY"):
     delattr(os, name)
 class Mmap: ...
 mmap.mmap = Mmap
+del mmap.MAP_POPULATE
 from vbnfs.host import cached_open, descriptors, identity, limits, locks, mapping
 with open(sys.argv[1], "rb") as file:
     descriptor = file.fileno()

@@ -36,6 +36,28 @@ for folder in sys.argv[3:]:
                 raise
 print(*(name for name in sys.modules if name.startswith("vbnfs.")))
 """
+MAPPING = """
+import errno, sys
+from pathlib import Path
+from tests.portable.systems import become
+become(sys.argv[1], processes=Path(sys.argv[2]))
+from vbnfs.host.mapping import map_populated
+path = Path(sys.argv[2]) / "file"
+path.write_bytes(b"data")
+with path.open("rb") as file:
+    try:
+        print(bytes(map_populated(file.fileno(), 0, 4)))
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+"""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_files_are_mapped_by_linux_alone(system: System, tmp_path: Path) -> None:
+    """Elsewhere a read of the cache copies; macOS has `madvise`, too, and none that has pages come."""
+    command = [sys.executable, "-c", MAPPING, system, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ENOSYS\n", "")
 
 
 @pytest.mark.slow

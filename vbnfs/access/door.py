@@ -20,15 +20,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final, Generic, TypeVar
 
+import structlog
 import trio
 
 from vbnfs.access.collecting import leave_garbage_to_others
 from vbnfs.errors import root_error
 from vbnfs.host.forking import LockOfProcess, after_fork_in_child
 
+log = structlog.get_logger()
+
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
 _ENDS: Final = "this process ends, and what was open is closed"
+_FAILED: Final = "the event loop failed, and Python printed why: close the dataset, and open it again"
 _FORKED: Final = "opened before this process was forked: open it again here"
 
 T = TypeVar("T")
@@ -95,7 +99,7 @@ def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:
         try:
             call.wait()
         except RuntimeError:
-            if not thread.is_closing:  # then all that is open is closed in any case
+            if not thread.is_closing and not thread.has_failed:  # then all that is open is closed in any case
                 raise
 
 
@@ -129,7 +133,7 @@ class _Call(Generic[Result]):
             self._result.cancel()
             raise RuntimeError("called in the thread whose event loop is to do the work: await it instead")
         if not self._thread.soon(self._begin):
-            self._result.set_exception(RuntimeError(_ENDS))
+            self._result.set_exception(RuntimeError(self._thread.why_it_ends))
 
     def wait(self) -> Result:
         """The result, or the error, once it is there. An interrupt of the waiting cancels the work."""
@@ -165,8 +169,11 @@ class _Call(Generic[Result]):
                 wait([self._result], _END_SECONDS)
 
     def _begin(self) -> None:
-        if not self._thread.begin(self._do):
-            self._result.set_exception(RuntimeError(_ENDS))
+        try:
+            if not self._thread.begin(self._do):
+                self._result.set_exception(RuntimeError(self._thread.why_it_ends))
+        except Exception as error:  # as where memory is lacking: the caller waits for an answer
+            self._result.set_exception(error)
 
     async def _do(self) -> None:
         error: BaseException = RuntimeError("cancelled")
@@ -178,7 +185,10 @@ class _Call(Generic[Result]):
             error = root_error(group)
         except BaseException as raised:
             error = raised
-        self._result.set_exception(RuntimeError(_ENDS) if self._thread.is_closing else error)
+        is_for_all = self._thread.is_closing or isinstance(
+            error, trio.Cancelled
+        )  # this call's own scope has none left
+        self._result.set_exception(RuntimeError(self._thread.why_it_ends) if is_for_all else error)
 
 
 class _TrioThread:
@@ -187,6 +197,7 @@ class _TrioThread:
     def __init__(self) -> None:
         leave_garbage_to_others()
         self.pid: Final = os.getpid()
+        self.is_closing = False  # whether all tasks are cancelled, since the process ends
         self._ready = Future[None]()
         # A daemon thread, which the interpreter does not wait for; the other one it does wait for.
         self._thread = threading.Thread(target=self._run, name="vbnfs", daemon=True)
@@ -200,14 +211,19 @@ class _TrioThread:
         return self._thread.ident
 
     @property
-    def is_closing(self) -> bool:
-        """Whether all tasks are cancelled, since the process ends."""
-        return self._nursery.cancel_scope.cancel_called
+    def has_failed(self) -> bool:
+        """Whether it has ended, though the process goes on."""
+        return not self._thread.is_alive() and not self.is_closing
+
+    @property
+    def why_it_ends(self) -> str:
+        """Why nothing more is done, in words."""
+        return _ENDS if self.is_closing else _FAILED
 
     def soon(self, function: Callable[[], object]) -> bool:
-        """Call a function in the thread; False where that has ended."""
+        """Call a function in the thread; False where that has ended. What it raises is logged."""
         try:
-            self._token.run_sync_soon(function)
+            self._token.run_sync_soon(_call, function)
         except trio.RunFinishedError:
             return False
         return True
@@ -237,8 +253,17 @@ class _TrioThread:
         threading.main_thread().join()
         while (thread := _thread_that_python_waits_for()) is not None:
             thread.join()
+        self.is_closing = True
         self.soon(self._nursery.cancel_scope.cancel)
         self._thread.join(_END_SECONDS)
+
+
+def _call(function: Callable[[], object]) -> None:
+    """What a function raised here would end the event loop (`trio.lowlevel.TrioToken.run_sync_soon`)."""
+    try:
+        function()
+    except Exception:
+        log.exception("failed in the event loop", what=repr(function))
 
 
 class _AtExit(threading.Thread):
@@ -256,10 +281,10 @@ _current: _TrioThread | None = None
 
 
 def _trio_thread() -> _TrioThread:
-    """The trio thread of this process, started if need be."""
+    """The trio thread of this process, started if need be: also where one has failed."""
     global _current  # noqa: PLW0603 - one a process
     with _lock():
-        if _current is None:
+        if _current is None or _current.has_failed:
             _current = _TrioThread()
         return _current
 

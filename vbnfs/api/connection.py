@@ -4,6 +4,7 @@ All objects of a `Dataset` share one. It can be pickled: the configuration trave
 the dataset itself.
 """
 
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -24,6 +25,8 @@ from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.host.forking import LockOfProcess
 from vbnfs.logs import log_by_python
+
+_AGAIN_SECONDS: Final = 10.0  # after a list that was too slow, which is given up after 5
 
 Result = TypeVar("Result")
 Messages = Callable[[], AbstractContextManager[None]]
@@ -57,9 +60,15 @@ class Parts:
         return now.release.versions != before.release.versions
 
     async def renew_when_online(self) -> None:
-        """The same, each time that the server is reached again after a time without; until cancelled."""
+        """The same, each time that the server is reached again after a time without; until cancelled.
+
+        And where it is reached, and has not said yet which versions there are: their list came slowly, or failed.
+        """
+        link = self.versions.dataset.link
         while True:
-            await self.versions.dataset.link.wait_online()
+            is_lacking = self.versions.release.is_offline and not link.is_offline
+            with trio.move_on_after(_AGAIN_SECONDS if is_lacking else math.inf):
+                await link.wait_online()
             await self.renew()
 
 

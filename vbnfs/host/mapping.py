@@ -5,7 +5,7 @@ import mmap
 import os
 from typing import Final
 
-_CAN_POPULATE: Final = hasattr(mmap.mmap, "madvise")
+_CAN_POPULATE: Final = hasattr(mmap, "MAP_POPULATE")  # on Linux alone; madvise(2) of macOS has other advice
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
 
 

@@ -182,6 +182,20 @@ OPHYS = """
 other = vbnfs.allensdk_cache("ophys", vbnfs.Dataset("visual-behavior-ophys", endpoint_url={url!r}))
 print(json.dumps([type(other).__name__, other.current_manifest(), len(other.get_ophys_experiment_table())]))
 """
+FRAMES = """
+import pandas as pd
+latest = vbnfs.Dataset().latest
+theirs = {
+    "sessions": cache.get_ecephys_session_table(filter_abnormalities=False),
+    "behavior_sessions": cache.get_behavior_session_table(),
+    "probes": cache.get_probe_table(),
+    "channels": cache.get_channel_table(),
+    "units": cache.get_unit_table(),
+}
+for name, frame in theirs.items():
+    pd.testing.assert_frame_equal(getattr(latest, name), frame, check_exact=True)
+print(json.dumps([len(frame) for frame in theirs.values()]))
+"""
 OWN_FOLDER_ALONE = """
 cache = vbnfs.allensdk_cache(folder, vbnfs.Dataset(cache_dir="new", offline=True))
 path = cache.fetch_api.cache.download_data(file_id)
@@ -195,6 +209,7 @@ def test_allensdk(
 ) -> None:
     """AllenSDK's class does each job of its tutorial without a mount; files travel once, and are the released ones.
 
+    Its frames, of sessions all, are those of `vbnfs.Dataset`: rows, columns, index and types.
     A file that was cut off is replaced. Threads that ask for the same files at a time get them. Where no links can
     be made there are copies. Without network all
     works that was there, by vbnfs's cache or by the folder alone; the rest fails and says why. The sister dataset has
@@ -203,7 +218,7 @@ def test_allensdk(
     if not WITH_ALLENSDK.exists():
         pytest.skip("no .venv-notebooks: script/setup allensdk makes it where there is Python 3.11")
     notebook = Notebook("allensdk", session_id)
-    for code in (RECEIVED, EXAMPLE, CUT_OFF, MANY_THREADS, NO_LINKS, OPHYS.format(url=sister_url)):
+    for code in (RECEIVED, EXAMPLE, CUT_OFF, MANY_THREADS, NO_LINKS, OPHYS.format(url=sister_url), FRAMES):
         notebook.insert(code, before="offline")
     for code in (REFUSED, OWN_FOLDER_ALONE):
         notebook.insert(code)
@@ -223,7 +238,7 @@ def test_allensdk(
     assert are_drawn(notebook.pictures)
     assert "OutdatedManifestWarning" in notebook.errors
 
-    received, example, cut_off, many, unlinked, ophys, offline, not_there, refused, alone = rest
+    received, example, cut_off, many, unlinked, ophys, frames, offline, not_there, refused, alone = rest
     received_bytes, folder = json.loads(received)
     files = {one.file_hash: one for version in (OLD, NEW) for one in tiny_release.files[version].values()}
     fetched = {
@@ -254,6 +269,7 @@ def test_allensdk(
     assert json.loads(ophys) == [
         *("VisualBehaviorOphysProjectCache", "visual-behavior-ophys_project_manifest_v1.1.0.json", experiments),
     ]
+    assert json.loads(frames) == rows(tiny_release, NEW)
     assert empty.startswith("OSError: [Errno ")
     assert json.loads(alone) == [[manifest_name(OLD), manifest_name(NEW)], True]
 
