@@ -23,7 +23,8 @@ from typing import Any, Final
 from vbnfs.host.forking import after_fork_in_child
 
 _SERVING: Final = ("vbnfs.", "trio._core._thread_cache")  # modules in which threads begin that serve others
-_INCREMENTAL: Final = sys.hexversion >= 0x030E0000  # since Python 3.14 generation 1 has a part of the oldest with it
+# Of the first releases of Python 3.14, which have no third threshold, generation 1 has a part of the oldest with it.
+_INCREMENTAL: Final = sys.version_info >= (3, 14) and gc.get_threshold()[2] == 0
 _BUILT_IN_PLACE: Final = frozenset({id(tuple), id(frozenset)})
 
 _own = threading.local()
