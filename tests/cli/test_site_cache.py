@@ -117,14 +117,12 @@ def test_another_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("directory", "reason"),
     [
-        ("/home/me/slices", "the unit does not see what is in /home; choose another folder"),
-        ("/tmp", "the unit does not see what is in /tmp"),
         ("/data/a b", "systemd's configuration cannot have ' '"),
         ("data", "a whole path is wanted"),
     ],
 )
 def test_folders_that_no_unit_can_have(tmp_path: Path, directory: str, reason: str) -> None:
-    """What a unit hides from its program, or cannot name, is refused before anything is written."""
+    """What a unit cannot name is refused before anything is written."""
     for words in (["units"], ["trafficserver"]):
         done = run(*words, tmp_path / "to", "--directory", directory)
         assert done.exit_code != 0
@@ -132,6 +130,21 @@ def test_folders_that_no_unit_can_have(tmp_path: Path, directory: str, reason: s
             done.output + str(done.exception)
         )
         assert not (tmp_path / "to").exists()
+
+
+def test_folders_that_no_unit_sees(tmp_path: Path) -> None:
+    """What a unit hides from its program is refused; Traffic Server gets no unit then, and says so."""
+    for directory, hidden in (("/home/me/slices", "/home"), ("/tmp", "/tmp")):
+        why = f"the unit does not see what is in {hidden}"
+        done = run("units", tmp_path / "units", "--directory", directory)
+        assert f"{directory}: {why}; choose another folder" in str(done.exception)
+        done = run("trafficserver", tmp_path / "site", "--directory", directory)
+        assert (done.exit_code, done.stderr) == (
+            0,
+            f"vbnfs: no unit is written, for --directory {directory}: {why}\n",
+        )
+        assert directory in (tmp_path / "site/storage.config").read_text()
+        assert not (tmp_path / "site/vbnfs-site-cache.service").exists()
 
 
 def test_metrics_of_an_address_that_is_taken() -> None:

@@ -92,10 +92,16 @@ def check_words(words: Iterable[tuple[str, str]], program: str) -> None:
             raise UsageError(f"{option} {word!r}: {program}'s configuration cannot have {min(found)!r} there")
 
 
+def unseen_by_units(directory: str) -> str | None:
+    """Why the unit of a program cannot keep blocks there; None: it can."""
+    hidden = next(filter(Path(directory).is_relative_to, _HIDDEN), None)
+    return None if hidden is None else f"the unit does not see what is in {hidden}"
+
+
 def folder_of_a_unit(directory: str) -> str:
     """How the unit of a program begins that keeps blocks there. Raises `UsageError` where a unit could not."""
     check_words([("--directory", directory)], "systemd")
-    if (hidden := next(filter(Path(directory).is_relative_to, _HIDDEN), None)) is not None:
-        raise UsageError(f"--directory {directory}: the unit does not see what is in {hidden}; choose another folder")
+    if (why := unseen_by_units(directory)) is not None:
+        raise UsageError(f"--directory {directory}: {why}; choose another folder")
     in_unit = directory.replace("%", "%%")
     return "" if directory == DIRECTORY else _FOLDER.format(directory=in_unit, own=DIRECTORY)

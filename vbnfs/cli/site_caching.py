@@ -11,7 +11,7 @@ import click
 from vbnfs.cli.nginx_site import compose_file, nginx_configuration
 from vbnfs.cli.nginx_site import units as units_of
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings
-from vbnfs.cli.site import DIRECTORY, PRIVATE_NETWORKS, Site
+from vbnfs.cli.site import DIRECTORY, PRIVATE_NETWORKS, Site, unseen_by_units
 from vbnfs.cli.trafficserver_site import trafficserver_files
 from vbnfs.config.settings import SETTINGS, parse_loopback, parse_size
 from vbnfs.errors import InstallError
@@ -152,8 +152,10 @@ def nginx(free_bytes: int, metrics: str | None, **options: Any) -> None:
 @_of_a_site
 def trafficserver(folder: Path, **options: Any) -> None:
     """Write what Apache Traffic Server needs into a folder."""
-    place = folder.absolute()
-    _write(place, trafficserver_files(_site(options), str(place)))
+    place, site = folder.absolute(), _site(options)
+    _write(place, trafficserver_files(site, str(place)))
+    if (why := unseen_by_units(site.directory)) is not None:
+        click.echo(f"vbnfs: no unit is written, for --directory {site.directory}: {why}", err=True)
 
 
 @site_cache.command(epilog=EXIT_STATUS)

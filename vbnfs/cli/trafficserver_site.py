@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check, check_words, folder_of_a_unit
+from vbnfs.cli.site import CA_BUNDLE, CONFINED, QUERY, Site, check, check_words, folder_of_a_unit, unseen_by_units
 from vbnfs.errors import UsageError
 
 _PROGRAM: Final = "/usr/bin/traffic_server"  # of Debian
@@ -22,13 +22,16 @@ _PLUGINS: Final = "/usr/lib/trafficserver/modules"  # Debian's
 
 
 def trafficserver_files(site: Site, place: str) -> Mapping[str, str]:
-    """Its files by name, which are to be in the folder `place`. Raises as `check` does."""
+    """Its files by name, which are to be in the folder `place`; no unit where it could not see the site's folder.
+
+    Raises as `check` does.
+    """
     check(site, "Traffic Server")
     check_words([("FOLDER", place)], "Traffic Server")
     if site.slice_bytes > _MOST_SLICE_BYTES:
         raise UsageError(f"--slice {site.slice_bytes}: Traffic Server's slices have 128M at the most")
     base = urlsplit(site.base)
-    return {
+    files = {
         "runroot.yaml": _RUNROOT.format(place=place, directory=site.directory, plugins=_PLUGINS),
         "records.config": _records(site),
         "storage.config": f"{site.directory} {max(site.size_bytes, _LEAST_BYTES)}\n",
@@ -38,8 +41,11 @@ def trafficserver_files(site: Site, place: str) -> Mapping[str, str]:
         "plugin.config": "stats_over_http.so .metrics\n",
         "cache.config": f"dest_host={base.hostname} ttl-in-cache=3650d\n",
         "logging.yaml": "logging: {}\n",
-        "vbnfs-site-cache.service": folder_of_a_unit(site.directory) + _SERVICE.format(program=_PROGRAM, place=place),
     }
+    if unseen_by_units(site.directory) is None:
+        service = folder_of_a_unit(site.directory) + _SERVICE.format(program=_PROGRAM, place=place)
+        files["vbnfs-site-cache.service"] = service
+    return files
 
 
 def _remap(site: Site) -> str:
