@@ -82,7 +82,7 @@ def measure(part: Part, systems: Mapping[str, Make], options: Options, first_run
 
     """
     measured = Measured()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # mounts are to be taken away in any case
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # mounts are to be taken away in any case
     try:
         with limited(options.minutes):
             Measuring(part, systems, options, measured).all_runs(first_run)
@@ -94,6 +94,8 @@ def measure(part: Part, systems: Mapping[str, Make], options: Options, first_run
         measured.failures.append(f"{part.name}: it was interrupted; the rest is missing")
         interruption.args = (measured,)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return measured
 
 

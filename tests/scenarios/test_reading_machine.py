@@ -316,7 +316,8 @@ class ReadingMachine(RuleBasedStateMachine):
         whole = place_of(self.directory, content.content_id, scope="test", kind=WHOLE)
         assert is_whole <= whole.exists()
         descriptor = cache.open_whole(content)
-        assert (descriptor is not None) == is_whole
+        # Where a neighbour has taken its checksums it counts as whole no more, but its bytes can be opened.
+        assert is_whole <= (descriptor is not None) <= whole.exists()
         if descriptor is not None:
             assert os.fstat(descriptor).st_size == SIZES[number]
             os.close(descriptor)

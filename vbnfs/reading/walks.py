@@ -47,6 +47,7 @@ log = structlog.get_logger()
 
 _MOST_WALKS: Final = 4  # at a time; each has up to `BOUNDED_BYTES` in the process's memory,
 _MOST_RESTING: Final = 12  # and so has each of those that wait for their program
+_KERNEL_BLOCKS: Final = 4  # the kernel reads ahead of programs as far: twice its 512 KiB
 _REMEMBERED_FILES: Final = 32  # whose arrays are known
 _SUFFIXES: Final = (".nwb", ".h5", ".hdf5", ".nc")  # of files that may well be HDF5's
 _NO_ARRAYS: Final = Arrays()
@@ -198,18 +199,20 @@ class Walks:
         return self._arrays_of(content).at(offset)
 
     def end_of_structure(self, content: Content, offset: int) -> int | None:
-        """Where the blocks of structure end that stand in a row from the one of byte `offset` on.
+        """Where the blocks of structure end that stand in a row, of which one has byte `offset` or is just before it.
 
-        None where that block is none of them, as far as is known, and where no program has followed the structure.
+        The kernel reads ahead behind the last one that a program wants. None where there is none of them, as far as
+        is known, and where no program has followed the structure.
         """
         if content.content_id not in self._followed:
             return None
         walk, known = self._under_way.get(content.content_id), self._index.of_nowait(content)
         blocks = {*(() if known is None else known.blocks), *(() if walk is None else walk.led_to)}
         index = offset // BLOCK_BYTES
-        if index not in blocks:
+        last = next((number for number in range(index, index - _KERNEL_BLOCKS - 1, -1) if number in blocks), None)
+        if last is None:
             return None
-        return BLOCK_BYTES * next(number for number in itertools.count(index) if number not in blocks)
+        return BLOCK_BYTES * next(number for number in itertools.count(last) if number not in blocks)
 
     def is_followed(self, content: Content) -> bool:
         """Whether some program has followed the structure of a content, and not only read at random."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -52,8 +52,11 @@ class Proxy(NamedTuple):
 
     def workers(self) -> set[int]:
         """Its processes that serve."""
-        commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in children_of(self.process.pid)}
-        return {pid for pid, path in commands.items() if b"worker process" in path.read_bytes()}
+        found = set()
+        for pid in children_of(self.process.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                found |= {pid} if b"worker process" in Path(f"/proc/{pid}/cmdline").read_bytes() else set()
+        return found
 
 
 @contextmanager
