@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 _MOST_WALKS: Final = 4  # at a time; each has up to `BOUNDED_BYTES` in the process's memory,
 _MOST_RESTING: Final = 12  # and so has each of those that wait for their program
-_KERNEL_BLOCKS: Final = 4  # the kernel reads ahead of programs as far: twice its 512 KiB
+_KERNEL_BLOCKS: Final = 8  # so far behind what a program wants may the kernel read by itself
 _REMEMBERED_FILES: Final = 32  # whose arrays are known
 _SUFFIXES: Final = (".nwb", ".h5", ".hdf5", ".nc")  # of files that may well be HDF5's
 _NO_ARRAYS: Final = Arrays()
