@@ -61,11 +61,14 @@ class Watched:
         self.browser.wait(f"window.htmx && document.querySelector('#jobs[hx-trigger*=seen]') && {SETTLED}")
 
     def asked_within(self, ticks: int, what: str = "") -> list[str]:
-        """The addresses with this in them that the page asks for, while its clock ticks so often."""
+        """The addresses with this in them that the page asks for, while its clock ticks so often.
+
+        The tab's icon is none of them: the browser itself asks for that, once, at a time of its own.
+        """
         self.browser.evaluate("window.ticks = 0")
         before = len(self.browser.requests)
         self.browser.wait(f"window.ticks >= {ticks}")
-        return [one for one in self.browser.requests[before:] if what in one]
+        return [one for one in self.browser.requests[before:] if what in one and "/static/icon.svg" not in one]
 
     def asks(self, what: str) -> None:
         """Wait until the page has made three more requests with this in their address."""
