@@ -66,13 +66,13 @@ def test_a_dataset_from_several_threads(config: Config) -> None:
     assert loops != {threading.get_ident()}
 
 
+@asynccontextmanager
+async def nothing() -> AsyncIterator[None]:
+    yield
+
+
 def test_the_caller_shows_how_far_it_is() -> None:
     """While a call is waited for, its caller's own thread is called back, and can end it by an error."""
-
-    @asynccontextmanager
-    async def nothing() -> AsyncIterator[None]:
-        yield
-
     shown: list[int] = []
     with opened(nothing()) as door:
         assert door.run_showing(lambda: shown.append(1), thread_of_the_loop) != threading.get_ident()
@@ -293,16 +293,12 @@ def test_a_loop_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     door.run(trio.sleep, 0)
 
 
+def fail() -> None:
+    raise MemoryError("too much")
+
+
 def test_a_function_that_fails_in_the_loop() -> None:
     """What is called there without being waited for fails alone, and is logged: the loop goes on."""
-
-    @asynccontextmanager
-    async def nothing() -> AsyncIterator[None]:
-        yield
-
-    def fail() -> None:
-        raise MemoryError("too much")
-
     with capture_logs() as logged, opened(nothing()) as manager:
         before = manager.run(thread_of_the_loop)
         manager.soon(fail)
@@ -313,14 +309,6 @@ def test_a_function_that_fails_in_the_loop() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_loop_that_failed() -> None:
     """What was open in it is refused in words; the next call has another loop."""
-
-    @asynccontextmanager
-    async def nothing() -> AsyncIterator[None]:
-        yield
-
-    def fail() -> None:
-        raise MemoryError("too much")
-
     with opened(nothing()) as manager:
         failed = door._trio_thread()
         failed._token.run_sync_soon(fail)

@@ -185,9 +185,8 @@ class _Call(Generic[Result]):
             error = root_error(group)
         except BaseException as raised:
             error = raised
-        is_for_all = self._thread.is_closing or isinstance(
-            error, trio.Cancelled
-        )  # this call's own scope has none left
+        # Its own scope lets no `Cancelled` out: such a one is of the whole loop.
+        is_for_all = self._thread.is_closing or isinstance(error, trio.Cancelled)
         self._result.set_exception(RuntimeError(self._thread.why_it_ends) if is_for_all else error)
 
 

@@ -235,8 +235,7 @@ class Dataset:
         >>> vbnfs.Dataset().diff("0.4.0", "0.5.0")
         <vbnfs.Difference 0.4.0 to 0.5.0: 1 file, ... to fetch>
         """
-        older, newer = (name if name is None else version_name(name) for name in (old, new))
-        return compare(self._connection, older, newer or LATEST, with_tables=tables)
+        return compare(self._connection, old, LATEST if new is None else new, with_tables=tables)
 
     def cite(self, record: str | Path) -> Citation:
         """What is to be said of the files that a record names, which `vbnfs mount --record FILE` has written.

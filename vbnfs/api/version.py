@@ -11,7 +11,7 @@ import trio
 
 from vbnfs.access.finding import Asked, Finder
 from vbnfs.access.wanted import Wanted
-from vbnfs.api.arguments import path_text, session_number, text, texts, version_name
+from vbnfs.api.arguments import path_text, session_number, text, texts
 from vbnfs.api.choosing import QUERY, Files, Lfp, conditions_of, lfp_text, places_of, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
@@ -294,8 +294,7 @@ class Version:
         >>> vbnfs.Dataset().latest.diff(tables=False).totals["files"].sum().item()
         7
         """
-        older = None if old is None else version_name(old)
-        return compare(self._connection, older, self.name, with_tables=tables)
+        return compare(self._connection, old, self.name, with_tables=tables)
 
     def cite(
         self,

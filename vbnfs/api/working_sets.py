@@ -25,7 +25,7 @@ from vbnfs.access.verifying import Finding, Outcome, check, verify
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted
 from vbnfs.access.whole_files import ReadWhole
-from vbnfs.api.arguments import text
+from vbnfs.api.arguments import text, version_name
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
@@ -34,7 +34,7 @@ from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Progress, Showing, ShowProgress
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
-from vbnfs.dataset.names import MANIFESTS
+from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.tables.frames import of_rows
 
 _FINDINGS = ("path", "outcome", "size_bytes", "detail")
@@ -191,9 +191,10 @@ def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def compare(connection: Connection, old: str | None, new: str, *, with_tables: bool) -> Difference:
-    """What changed between two versions; `old` None: the one before."""
+    """What changed between two versions; `old` None: the one before. Raises `TypeError` for what names none."""
+    older, newer = None if old is None else version_name(old), version_name(new) or LATEST
     with as_os_errors("diff"):
-        return Difference(connection.run(_compare, old, new, with_tables))
+        return Difference(connection.run(_compare, older, newer, with_tables))
 
 
 async def _compare(parts: Parts, old: str | None, new: str, with_tables: bool) -> Report:
