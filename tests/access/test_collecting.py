@@ -65,6 +65,33 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
+# What is opened first here has the others, and closes them.
+IN_ITS_ORDER = """
+import gc, threading
+from vbnfs.access import door
+
+class Noted:
+    def __init__(self, number):
+        self.number, self.itself = number, self
+
+    def __del__(self):
+        deleted.append(self.number)
+        if len(deleted) == 5:
+            gone.set()
+
+async def collect():
+    gc.collect()
+
+gc.disable()
+deleted, gone = [], threading.Event()
+first = Noted(0)
+first.others = [Noted(number) for number in range(1, 5)]
+del first
+door.run(collect)
+assert gone.wait(60)
+print(*deleted)
+"""
+
 # Python makes a tuple of unknown length larger and larger while it is filled; a collection may come in between.
 IN_THE_MIDST = """
 import gc
@@ -100,6 +127,11 @@ def test_garbage_of_many_calls() -> None:
 def test_garbage_after_a_fork() -> None:
     """What a collection in the event loop's thread left, another thread collects, also in a child."""
     assert printed(IN_A_CHILD) == ["0"]
+
+
+def test_garbage_goes_in_python_s_order() -> None:
+    """An object is deleted before those that it made, as Python's own collections do: it may close them itself."""
+    assert printed(IN_ITS_ORDER) == ["0", "1", "2", "3", "4"]
 
 
 def test_a_collection_while_a_tuple_is_built() -> None:

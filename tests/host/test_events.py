@@ -1,6 +1,9 @@
 """Waiting for descriptors: by epoll, and by `selectors` where a system has none, it is the same."""
 
+import gc
+import os
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -62,3 +65,19 @@ def test_a_thread_is_woken(poller: Poller) -> None:
     waker.clear()
     assert poller.poll(0) == []
     poller.unregister(waker.descriptor)
+
+
+def test_a_waker_in_a_cycle_is_closed_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector may come to its sockets first, which would warn that they are open."""
+    monkeypatch.setattr(events, "_HAS_EVENTFD", False)
+    cycle: list[object] = []
+    waker = Waker()
+    gc.collect()  # what is made from here on is looked at first
+    cycle += [cycle, waker]
+    descriptor, warned = waker.descriptor, list[object]()
+    monkeypatch.setattr(sys, "unraisablehook", warned.append)
+    del cycle, waker
+    gc.collect()
+    assert warned == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pytest
 import trio
@@ -201,8 +201,7 @@ async def test_a_process_that_is_killed_while_it_waits_for_a_disk(
     monkeypatch.setattr(receiver_keeper, "_SILENCE_SECONDS", 0.01)
     monkeypatch.setattr(receiver_keeper, "_END_SECONDS", 0.05)
     monkeypatch.setattr(receiver_keeper, "_KILL_SECONDS", 0.05)
-    with freezable_disk(tmp_path / "disk", 16 << 20) as disk, trio.fail_after(30):
-        sink = FileSink(disk)
+    with freezable_disk(tmp_path / "disk", 16 << 20) as disk, FileSink(disk) as sink, trio.fail_after(30):
         async with ready(server) as (client, first):
             process = client._ranges._keeper._life._process  # type: ignore[attr-defined]
             freeze(disk)
@@ -284,7 +283,7 @@ async def test_its_descriptors_are_its_own(server: FakeS3Server) -> None:
 
 
 class FileSink(Sink):
-    """Two plain files, as a content's; or none."""
+    """Two plain files, as a content's; or none. They are open within its context."""
 
     def __init__(self, folder: Path | None) -> None:
         self.noted: list[tuple[int, int]] = []
@@ -294,7 +293,10 @@ class FileSink(Sink):
             self._files.append((folder / name).open("w+b"))
             self._files[-1].truncate(BIG_SIZE)
 
-    def __del__(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
         for file in self._files:
             file.close()
 
@@ -329,10 +331,10 @@ async def test_the_files_of_a_get_are_not_closed_on_the_event_loop(server: FakeS
             assert opened is not None
             return replace(opened, owner=Owner())
 
-    async with ready(server) as (client, _):
-        request = RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=OwnedSink(tmp_path))
-        await client.get_range(request, ignore)
-        await trio.to_thread.run_sync(until, lambda: closed_in)
+    with OwnedSink(tmp_path) as sink:
+        async with ready(server) as (client, _):
+            await client.get_range(RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=sink), ignore)
+            await trio.to_thread.run_sync(until, lambda: closed_in)
     assert not {"MainThread", "sender"} & set(closed_in)
 
 
@@ -354,13 +356,14 @@ def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path
 
     base = bucket_base("data-bucket", "us-west-2", server.endpoint_url)
     get = get_of(base, RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE))
-    files = FileSink(tmp_path).opened(get.request.byte_range)
-    assert files is not None
     daemon, process = (Link(end, CODEC) for end in socket.socketpair())
     setup = Setup(__version__, route_to(base, ca_bundle=None, environ={}).trust(), None, 4)
     thread = threading.Thread(target=_Receiver(setup, Sender(process), Store).run, args=(process,))
     thread.start()
-    daemon.send(Letter(Begin(7, get, files.plan, 0), descriptors=files.descriptors))
+    with FileSink(tmp_path) as sink:
+        files = sink.opened(get.request.byte_range)
+        assert files is not None
+        daemon.send(Letter(Begin(7, get, files.plan, 0), descriptors=files.descriptors))
     for message in iter(lambda: heard(daemon), Ended(7)):
         match message:
             case Heard(number, Stored() as stored):
@@ -383,22 +386,23 @@ def heard(link: Link) -> object:
 @pytest.mark.parametrize("is_stored", [True, False])
 async def test_blocks_are_stored_by_the_process(server: FakeS3Server, tmp_path: Path, *, is_stored: bool) -> None:
     """Whole blocks go to the files that were opened for it, and none of their bytes come; without files they come."""
-    sink, came = FileSink(tmp_path if is_stored else None), list[Came]()
+    came = list[Came]()
 
     async def receive(one: Came) -> None:
         came.append(one)
 
-    async with ready(server) as (client, pid):
-        start = BLOCK_BYTES // 2
-        await client.get_range(RangeRequest(BIG, ByteRange(start, BIG_SIZE), BIG_SIZE, sink=sink), receive)
-        assert [one.start for one in came] == [start, *(one.stop for one in came[:-1])]
-        assert came[-1].stop == BIG_SIZE
-        if is_stored:
-            assert [type(one) for one in came] == [Piece, *[Stored] * (len(came) - 1)]
-            assert sum(stop - begin for begin, stop in sink.noted) == BIG_SIZE - BLOCK_BYTES
-            await trio.to_thread.run_sync(until, lambda: not has_open(pid, tmp_path / "data"))
-        else:
-            assert {type(one) for one in came} == {Piece}
+    with FileSink(tmp_path if is_stored else None) as sink:
+        async with ready(server) as (client, pid):
+            start = BLOCK_BYTES // 2
+            await client.get_range(RangeRequest(BIG, ByteRange(start, BIG_SIZE), BIG_SIZE, sink=sink), receive)
+            assert [one.start for one in came] == [start, *(one.stop for one in came[:-1])]
+            assert came[-1].stop == BIG_SIZE
+            if is_stored:
+                assert [type(one) for one in came] == [Piece, *[Stored] * (len(came) - 1)]
+                assert sum(stop - begin for begin, stop in sink.noted) == BIG_SIZE - BLOCK_BYTES
+                await trio.to_thread.run_sync(until, lambda: not has_open(pid, tmp_path / "data"))
+            else:
+                assert {type(one) for one in came} == {Piece}
 
 
 def has_open(pid: int, path: Path) -> bool:
@@ -417,18 +421,19 @@ def open_files(pid: int) -> list[str]:
 
 async def test_what_the_process_logs_is_in_the_daemons_log(server: FakeS3Server, tmp_path: Path) -> None:
     """A defect there is reported here, with its traceback; the blocks come as bytes, and the process lives."""
-    sink, came = FileSink(tmp_path), list[Came]()
-    sink.plan = StorePlan("\ud800", BIG_SIZE, 0, None)  # UTF-8 has no such character, so checksums have no seed
+    came = list[Came]()
 
     async def receive(one: Came) -> None:
         came.append(one)
 
-    async with ready(server) as (client, pid):
-        with capture_logs() as logs:
-            await client.get_range(RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=sink), receive)
-        assert sum(map(len, came)) == BIG_SIZE
-        assert {type(one) for one in came} == {Piece}
-        assert process_of(client._ranges) == pid
+    with FileSink(tmp_path) as sink:
+        sink.plan = StorePlan("\ud800", BIG_SIZE, 0, None)  # UTF-8 has no such character, so checksums have no seed
+        async with ready(server) as (client, pid):
+            with capture_logs() as logs:
+                await client.get_range(RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=sink), receive)
+            assert sum(map(len, came)) == BIG_SIZE
+            assert {type(one) for one in came} == {Piece}
+            assert process_of(client._ranges) == pid
     assert logs[0]["event"] == "unexpected failure of a write"
     assert "UnicodeEncodeError" in logs[0]["exception"]
 

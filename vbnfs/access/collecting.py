@@ -5,10 +5,10 @@ lock when they are deleted (h5py's manual, "Python file-like objects"). Where Py
 thread that is to bring the bytes, and h5py's objects are in it, as pynwb leaves them, each would wait for the
 other without end.
 
-Python asks nobody where to collect. But it calls `gc.callbacks` before and after, in the same thread. What is
-referred to meanwhile is no garbage: so a list of the objects that a collection goes through keeps it from finding
-any. A thread of its own then lets go of them, and collects what was left. It can wait for h5py's lock: no bytes are
-brought by it.
+A program cannot say in which thread Python is to collect. But Python calls `gc.callbacks` before and after, in the
+same thread. What is referred to meanwhile is no garbage: so a list of the objects that a collection goes through
+keeps it from finding any. A thread of its own then lets go of them, and collects what was left. It can wait for
+h5py's lock: no bytes are brought by it.
 """
 
 import gc
@@ -78,17 +78,22 @@ def _on_collection(phase: str, info: dict[str, Any]) -> None:
 
 
 def _gone_through(generation: int) -> list[Any]:
-    """The objects that a collection goes through, but for tuples and frozen sets; no code of theirs runs.
+    """The objects that a collection goes through, last first, but for tuples and frozen sets; no code of theirs runs.
 
     C enlarges a new tuple or frozen set only while it alone refers to it (`_PyTuple_Resize`, `PySet_Add`). Each cycle
     has other objects in it, which keep these. The list is made in one call of C, during which no other thread runs.
+
+    The collector visits a list from its end, and goes on in the order in which it came to things: so what is garbage
+    is deleted in the order in which it was made, as without this.
     """
     oldest = 2 if generation and _INCREMENTAL else generation
     found = chain.from_iterable(map(gc.get_objects, range(oldest, -1, -1)))
     on_its_way = dict[None, Any]()  # the object of which the type is asked for next, and nothing at the end
     objects = map(on_its_way.setdefault, repeat(None), found)
     types = map(id, map(type, map(on_its_way.pop, repeat(None))))
-    return list(compress(objects, map(not_, map(_BUILT_IN_PLACE.__contains__, types))))
+    kept = list(compress(objects, map(not_, map(_BUILT_IN_PLACE.__contains__, types))))
+    kept.reverse()
+    return kept
 
 
 def _is_serving() -> bool:

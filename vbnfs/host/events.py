@@ -8,7 +8,9 @@ import os
 import select
 import selectors
 import socket
+import weakref
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 # EPOLLIN, EPOLLOUT, EPOLLERR with EPOLLHUP of epoll_ctl(2).
@@ -107,22 +109,18 @@ class Waker:
     """
 
     def __init__(self) -> None:
-        self.descriptor = -1
         self._pair: tuple[socket.socket, socket.socket] | None = None
         if _HAS_EVENTFD:
             self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            return
-        self._pair = ours, its = socket.socketpair()
-        ours.setblocking(False)
-        its.setblocking(False)
-        self.descriptor = ours.fileno()
-
-    def __del__(self) -> None:
-        if self._pair is not None:
-            for one in self._pair:
-                one.close()
-        elif self.descriptor >= 0:
-            os.close(self.descriptor)
+            close = partial(os.close, self.descriptor)
+        else:
+            self._pair = ours, its = socket.socketpair()
+            ours.setblocking(False)
+            its.setblocking(False)
+            self.descriptor = ours.fileno()
+            close = partial(_close, self._pair)
+        # Not `__del__`: in a cycle, the collector may end the sockets before this, which Python warns of.
+        weakref.finalize(self, close).atexit = False
 
     def wake(self) -> None:
         """Make it readable."""
@@ -140,3 +138,8 @@ class Waker:
         with suppress(BlockingIOError):
             while self._pair[0].recv(4096):
                 pass
+
+
+def _close(pair: tuple[socket.socket, socket.socket]) -> None:
+    for one in pair:
+        one.close()
