@@ -7,8 +7,9 @@ other without end.
 
 A program cannot say in which thread Python is to collect. But Python calls `gc.callbacks` before and after, in the
 same thread. What is referred to meanwhile is no garbage: so a list of the objects that a collection goes through
-keeps it from finding any. A thread of its own then lets go of them, and collects what was left. It can wait for
-h5py's lock: no bytes are brought by it.
+keeps it from finding any. Where it is to go through all objects, and none is frozen, they are frozen meanwhile
+(`gc.freeze`), which takes no time: then it goes through none. A thread of its own lets go of them, and collects what
+was left. It can wait for h5py's lock: no bytes are brought by it.
 """
 
 import gc
@@ -25,6 +26,7 @@ from vbnfs.host.forking import after_fork_in_child
 _SERVING: Final = ("vbnfs.", "trio._core._thread_cache")  # modules in which threads begin that serve others
 # Of the first releases of Python 3.14, which have no third threshold, generation 1 has a part of the oldest with it.
 _INCREMENTAL: Final = sys.version_info >= (3, 14) and gc.get_threshold()[2] == 0
+_OLDEST: Final = 2  # a collection of this generation goes through all objects
 _BUILT_IN_PLACE: Final = frozenset({id(tuple), id(frozenset)})
 
 _own = threading.local()
@@ -71,10 +73,18 @@ def _on_collection(phase: str, info: dict[str, Any]) -> None:
     """See `gc.callbacks`: in the thread that collects, before it begins and when it has ended."""
     if _collector is None or not _is_serving():
         return
+    generation = info["generation"]
     if phase == "start":
-        _own.kept = _gone_through(info["generation"])
-    elif kept := _own.__dict__.pop("kept", None):
-        _collector.left.put((info["generation"], kept))
+        _own.are_frozen = generation == _OLDEST and gc.get_freeze_count() == 0
+        if _own.are_frozen:
+            gc.freeze()
+        else:
+            _own.kept = _gone_through(generation)
+        return
+    kept = _own.__dict__.pop("kept", [])
+    if _own.__dict__.pop("are_frozen", None):
+        gc.unfreeze()
+    _collector.left.put((generation, kept))
 
 
 def _gone_through(generation: int) -> list[Any]:
@@ -86,7 +96,7 @@ def _gone_through(generation: int) -> list[Any]:
     The collector visits a list from its end, and goes on in the order in which it came to things: so what is garbage
     is deleted in the order in which it was made, as without this.
     """
-    oldest = 2 if generation and _INCREMENTAL else generation
+    oldest = _OLDEST if generation and _INCREMENTAL else generation
     found = chain.from_iterable(map(gc.get_objects, range(oldest, -1, -1)))
     on_its_way = dict[None, Any]()  # the object of which the type is asked for next, and nothing at the end
     objects = map(on_its_way.setdefault, repeat(None), found)
