@@ -358,7 +358,8 @@ def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path
     get = get_of(base, RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE))
     daemon, process = (Link(end, CODEC) for end in socket.socketpair())
     setup = Setup(__version__, route_to(base, ca_bundle=None, environ={}).trust(), None, 4)
-    thread = threading.Thread(target=_Receiver(setup, Sender(process), Store).run, args=(process,))
+    sender = Sender(process)
+    thread = threading.Thread(target=_Receiver(setup, sender, Store).run, args=(process,))
     thread.start()
     with FileSink(tmp_path) as sink:
         files = sink.opened(get.request.byte_range)
@@ -373,6 +374,7 @@ def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path
     assert closed_in == ["storing"]
     daemon.end()
     thread.join()
+    sender.stop()
     daemon.close()
     process.close()
 
