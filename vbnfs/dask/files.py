@@ -235,7 +235,7 @@ class Run:
             show=self._show,
             on_event=partial(self._note, progress),
         )
-        driver.run(jobs, {name: stock.room_bytes for name, stock in stocks.items()})
+        driver.run(jobs, stocks)
         findings = tuple(merged(self._found, [file.name for file in chosen.files]))
         return Outcome(findings, _barren(chosen, findings))
 
@@ -243,10 +243,10 @@ class Run:
         progress.done_files += len(job.argument)
         progress.done_bytes += job.missing_bytes - self._begun.get(job.key, 0)
         self._over.add(job.key)
-        if "error" in answer:
-            self._found += [(host, Finding(name, FAILED, None, str(answer["error"]))) for name in job.argument]
-        else:
+        if "result" in answer:
             self._found += [(host, Finding(**finding)) for finding in answer["result"]]
+        else:
+            self._found += [(host, Finding(name, FAILED, None, str(answer["error"]))) for name in job.argument]
 
     def _note(self, progress: Progress, message: Mapping[str, Any]) -> None:
         """A worker has reported how many bytes of a job have come."""

@@ -138,7 +138,7 @@ class _Run:
             return placed_anew(waiting, chosen, new)
 
         driver = Driver(self._cluster, nodes, call, threads=True, on_done=take, adapt=adapt, show=show)
-        driver.run(placed_anew([Job(f"session {one}", one) for one in chosen], chosen, stocks))
+        driver.run(placed_anew([Job(f"session {one}", one) for one in chosen], chosen, stocks), stocks)
 
     def _take(self, session_id: int, answer: Answer, folder: ResultFolder | None) -> None:
         try:
