@@ -18,7 +18,7 @@ from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
 from tests.waiting import until
 from vbnfs.cache.inventory import scan
-from vbnfs.dask import cluster
+from vbnfs.dask import cluster, driving
 from vbnfs.errors import ClusterError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what Dask and its libraries warn of
@@ -164,8 +164,11 @@ def test_a_node_that_joins(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_pat
     assert (heard[-1].done_files, heard[-1].files) == (2 * len(found), 2 * len(found))
 
 
-def test_caches_that_join(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path) -> None:
+def test_caches_that_join(
+    dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What such a cache has is hashed there, too; and a function runs there of the sessions that it has."""
+    monkeypatch.setattr(driving, "_ALIVE_SECONDS", 0.0)  # else all may be hashed before it is seen
     have, marks = {"a": 11, "late": 12, "later": 13}, tmp_path / "marks"
     marks.mkdir()
     for name, number in have.items():
@@ -179,10 +182,14 @@ def test_caches_that_join(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path
         return name
 
     def joining(name: str) -> Callable[[object], None]:
-        before = len(client.nthreads())
-        return lambda progress: (
-            None if len(client.nthreads()) > before else join(client, settings(server, tmp_path / name))
-        )
+        names = [name]
+
+        def joins(_progress: object) -> None:
+            if names:
+                join(client, settings(server, tmp_path / names.pop()))
+                client.wait_for_workers(list(have).index(name) + 1, timeout=60)
+
+        return joins
 
     with nodes(settings(server, tmp_path / "a")) as client:
         more: Any = {"dataset": dataset, "client": client}

@@ -34,6 +34,7 @@ _LOOK_SECONDS: Final = 0.1
 _SCHEDULER_SECONDS: Final = 60.0  # that it may take to say which workers there are, busy as it may be
 _ASK_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 120.0  # that a worker may take to look into its cache
+_MOST_ASKED: Final = 32  # at a time: each takes a connection of the scheduler's
 _ERROR: Final = "error"
 
 
@@ -168,15 +169,18 @@ def in_background(call: Callable[[], _Answer]) -> Future[_Answer]:
     return answer
 
 
-async def _answers(run: Callable[..., Any], of: Iterable[str], seconds: float) -> dict[str, Any]:
+async def _answers(run: Callable[..., Any], of: Sequence[str], seconds: float) -> dict[str, Any]:
     """What each worker answers, or an error; in the loop of Dask's client. One that stands still keeps no other."""
-    asked = {address: asyncio.ensure_future(run(workers=[address])) for address in of}
-    await asyncio.wait(asked.values(), timeout=seconds)
-    late = ClusterError(f"it has not answered for {seconds:g} s: its disk may hang")
-    found = {address: task.result()[address] if task.done() else late for address, task in asked.items()}
-    for task in asked.values():
-        task.cancel()
-    return found
+    turn = asyncio.Semaphore(_MOST_ASKED)
+
+    async def answer(address: str) -> Any:
+        async with turn:
+            try:
+                return (await asyncio.wait_for(run(workers=[address]), seconds))[address]
+            except TimeoutError:
+                return ClusterError(f"it has not answered for {seconds:g} s: its disk may hang")
+
+    return dict(zip(of, await asyncio.gather(*map(answer, of)), strict=True))
 
 
 def dask_itself(method: str) -> Any:

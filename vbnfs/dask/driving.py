@@ -71,9 +71,13 @@ class _Here:
 
     def next_of(self, run: _Run, address: str) -> Job | None:
         """The next job that is best done with a worker's cache; else one that can be."""
-        members = self.caches[address].members
-        fitting = (job for job in run.waiting if self._is_for(address, job, run))
-        return min(fitting, key=lambda job: job.member not in members, default=None)
+        members, other = self.caches[address].members, None
+        for job in run.waiting:
+            if self._is_for(address, job, run):
+                if job.member in members:
+                    return job
+                other = other or job
+        return other
 
     def _is_for(self, address: str, job: Job, run: _Run) -> bool:
         """Whether a worker is to have a job: where it has failed, only if no other worker can do it.
