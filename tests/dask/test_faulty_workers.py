@@ -13,7 +13,7 @@ from tests.api.release import LFP, SESSION_ID, UNITS, serving
 from tests.dask.clusters import in_this_process
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from vbnfs.access.verifying import FAILED, NOT_KEPT, Finding, Outcome
-from vbnfs.dask import cluster, worker
+from vbnfs.dask import cluster, driving, worker
 from vbnfs.errors import CacheError, ClusterError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask and its libraries warn of
@@ -71,7 +71,7 @@ def test_a_session_at_a_worker_at_fault(dataset: vbnfs.Dataset) -> None:
 def test_a_worker_that_joins_and_hangs(
     dataset: vbnfs.Dataset, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until it has said what its cache is, the others are given one file after the other."""
+    """The others are given one file after the other meanwhile, and when all is there the run ends without it."""
     gate, released, waited, before = threading.Event(), threading.Event(), list[bool](), server.count("get_range")
     real = worker._facts
 
@@ -81,17 +81,19 @@ def test_a_worker_that_joins_and_hangs(
             waited.append(released.wait(20))
         return real(given)
 
-    def joins(progress: vbnfs.Progress) -> None:
+    def joins(_progress: object) -> None:
         if server.count("get_range") > before and len(client.nthreads()) == 1:
             client.cluster.scale(2)
-        if progress.done_files == progress.files:
-            released.set()
 
+    monkeypatch.setattr(driving, "_STOP_SECONDS", 0.1)
     monkeypatch.setattr(worker, "_facts", facts)
     server.behaviours.append(for_kind("get_range", held(gate)))
     try:
         with in_this_process(workers=1) as client:
-            found = vbnfs.dask.prefetch([LFP, UNITS], dataset=dataset, client=client, progress=joins)
+            try:
+                found = vbnfs.dask.prefetch([LFP, UNITS], dataset=dataset, client=client, progress=joins)
+            finally:
+                released.set()
     finally:
         gate.set()
         server.behaviours.clear()

@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future as Promise
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,10 +33,18 @@ _LOST: Final = "its worker was lost"
 
 Answer = Mapping[str, Any]  # `result`, or `error` and perhaps `traceback`
 OnDone = Callable[[Job, Answer, str], None]  # the last is the host
-Adapt = Callable[
-    [list[Job], Mapping[str, Stock]], list[Job]
-]  # what waits, and caches that have joined: what waits now
 Submit = Callable[[Job, str], tuple[Callable[..., Any], tuple[Any, ...]]]  # a job and the run's token: what to call
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What is to be done when caches join: `adapt` makes of what waits, and of their stocks, what waits then.
+
+    `is_more`: each cache has work of its own, so the end waits for those that are just joining.
+    """
+
+    adapt: Callable[[list[Job], Mapping[str, Stock]], list[Job]]
+    is_more: bool = False
 
 
 @dataclass(slots=True)
@@ -97,7 +106,7 @@ class _Here:
 class Driver:
     """Has jobs done. `threads`: a worker has as many at once as it has threads, else one.
 
-    `adapt` says what is to be done when caches join. `show` is called some times a second. `on_event` gets what
+    `joining` says what is to be done when caches join. `show` is called some times a second. `on_event` gets what
     workers report meanwhile.
     """
 
@@ -109,13 +118,13 @@ class Driver:
         *,
         threads: bool = False,
         on_done: OnDone,
-        adapt: Adapt,
+        joining: Joining,
         show: Callable[[], object] = lambda: None,
         on_event: Callable[[Mapping[str, Any]], None] = lambda message: None,
     ) -> None:
         self._cluster, self._nodes, self._submit = cluster, nodes, submit
         self._threads, self._on_done, self._show, self._on_event = threads, on_done, show, on_event
-        self._adapt = adapt
+        self._joining = joining
         self._token = f"vbnfs-{uuid4().hex}"
         self._events = SimpleQueue[Mapping[str, Any]]()  # from Dask's thread
         self._caches: Sequence[NodeCache] = nodes.caches
@@ -134,11 +143,13 @@ class Driver:
             except BaseException:
                 self._stop(run)
                 raise
+            finally:
+                wait([self._looking] if self._looking is not None else [], timeout=_STOP_SECONDS)  # it leaves no file
 
     def _drive(self, run: _Run) -> None:
         alive: Mapping[str, int] = {}
         looked, idle_since = -math.inf, time.monotonic()
-        while run.waiting or run.running or self._looking is not None:
+        while run.waiting or run.running or (self._joining.is_more and self._looking is not None):
             now = time.monotonic()
             if now - looked > _ALIVE_SECONDS:
                 alive, looked = self._cluster.workers(), now
@@ -172,7 +183,7 @@ class Driver:
         self._caches = self._nodes.caches
         if stocks:
             run.count_on(stocks)
-            run.waiting = self._adapt(run.waiting, stocks)
+            run.waiting = self._joining.adapt(run.waiting, stocks)
 
     def _collect(self, run: _Run, alive: Mapping[str, int]) -> None:
         """Take what is done, and what was lost."""
