@@ -163,6 +163,16 @@ def test_the_same_in_another_process() -> None:
     assert len(said) == 1
 
 
+def test_bytecode_is_of_one_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of what was typed are refused by another Python, which says by which one to go on."""
+    assert "python" not in known(rate)
+    function, here = typed("def f(session): return 1"), ResultFolder(tmp_path / "r")
+    here.open(manifest_of(function, {}))
+    monkeypatch.setattr("sys.version_info", (3, 99))
+    with pytest.raises(ResultsError, match=r"of another python: the bytecode .* is Python 3\.1\d's: run it by that"):
+        here.open(manifest_of(function, {}))
+
+
 def test_a_function_that_calls_itself() -> None:
     """It is known, though it is a value of its own."""
 

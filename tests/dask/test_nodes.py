@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from tests.dask.clusters import Killer, cache_of, join, nodes, scheduler_process
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
+from tests.waiting import until
 from vbnfs.cache.inventory import scan
-from vbnfs.dask import cluster
+from vbnfs.dask import cluster, driving
 from vbnfs.errors import ClusterError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what Dask and its libraries warn of
@@ -161,6 +162,62 @@ def test_a_node_that_joins(dataset: vbnfs.Dataset, server: FakeS3Server, tmp_pat
     assert set(found["outcome"]) == {"good"}
     assert [whole_in(tmp_path / name) for name in ("a", "late")] == [len(found)] * 2
     assert (heard[-1].done_files, heard[-1].files) == (2 * len(found), 2 * len(found))
+
+
+def test_caches_that_join(
+    dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What such a cache has is hashed there, too; and a function runs there of the sessions that it has."""
+    monkeypatch.setattr(driving, "_ALIVE_SECONDS", 0.0)  # else all may be hashed before it is seen
+    have, marks = {"a": 11, "late": 12, "later": 13}, tmp_path / "marks"
+    marks.mkdir()
+    for name, number in have.items():
+        with vbnfs.Dataset(cache_dir=tmp_path / name) as one:
+            one.latest.prefetch([f"behavior_ecephys_sessions/{number}/ecephys_session_{number}.nwb"])
+
+    def waits(session: vbnfs.Session) -> str:
+        name = session.file.connection.config.cache_dir.name
+        (marks / name).touch()
+        until((marks / "later").exists, seconds=60)
+        return name
+
+    def joining(name: str) -> Callable[[object], None]:
+        names = [name]
+
+        def joins(_progress: object) -> None:
+            if names:
+                join(client, settings(server, tmp_path / names.pop()))
+                client.wait_for_workers(list(have).index(name) + 1, timeout=60)
+
+        return joins
+
+    with nodes(settings(server, tmp_path / "a")) as client:
+        more: Any = {"dataset": dataset, "client": client}
+        checked = vbnfs.dask.verify(progress=joining("late"), **more)
+        ran = vbnfs.dask.map_sessions(waits, progress=joining("later"), **more)
+    assert (checked["outcome"].tolist(), [path.split("/")[2] for path in checked.index]) == (
+        ["good"] * 2,
+        ["11", "12"],
+    )
+    assert {name: number for number, name in ran.items() if have[name] == number} == have
+
+
+def test_a_worker_that_stands_still(
+    dataset: vbnfs.Dataset, server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start an error names it after its time; Dask's client would wait for it."""
+    with nodes(*(settings(server, tmp_path / name) for name in ("a", "b"))) as client:
+        vbnfs.dask.verify(dataset=dataset, client=client)  # by which both have imported what they need
+        monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 5.0)
+        address, pid = next(iter(client.run(os.getpid).items()))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(
+                ClusterError, match=f"worker {address}: it has not answered for 5 s: its disk may hang"
+            ):
+                vbnfs.dask.verify(dataset=dataset, client=client)
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_workers_are_killed_while_a_function_runs(dataset: vbnfs.Dataset, client: Client, tmp_path: Path) -> None:

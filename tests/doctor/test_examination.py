@@ -15,9 +15,9 @@ from vbnfs.daemon.trial import Trial
 from vbnfs.doctor.examination import CHECKS, DEFECT, PROBES, Answers, Examination, Order, Probe, examine
 from vbnfs.doctor.findings import Finding, Level
 from vbnfs.doctor.fuse import FuseFacts
-from vbnfs.doctor.site_caches import SiteCacheFacts
+from vbnfs.doctor.nearby import NearbyFacts
 from vbnfs.doctor.throughput import ThroughputFacts, why_not_measured
-from vbnfs.objects import ListedObject, ObjectAttributes
+from vbnfs.objects import ListedObject, ObjectAttributes, ObjectVersion
 from vbnfs.rate import OFF
 
 CONFIG = load_config(command_line={}, environ={}, config_file=Path("/dev/null"))
@@ -33,8 +33,8 @@ WELL: dict[str, Any] = {
     "mounts": (),
     "name": NAME,
     "server": SERVER,
-    "mirror": (None,),
-    "site cache": (SiteCacheFacts("http://a", None, is_asked=True),),
+    "mirror": (NearbyFacts("bucket=lab-copy", asked=ObjectVersion("a.nwb", None), is_mirror=True),),
+    "site cache": (NearbyFacts("http://a", asked=ObjectVersion("a.nwb", "1")),),
     "throughput": ThroughputFacts(count_bytes=8 << 20, seconds=1.0),
 }
 Ask = Callable[[Order, Answers], Awaitable[Any]]

@@ -1,6 +1,8 @@
 """Name, proxy, certificates, clock, server and throughput of real servers on loopback, well and not."""
 
+import re
 import socket
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,11 +14,11 @@ import pytest
 from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import FakeDataset, serve
 from tests.fakes.http_proxy import HttpProxy
-from tests.fakes.s3_server import Behaviour, FakeS3Server, always, error, for_kind, header
+from tests.fakes.s3_server import Behaviour, FakeS3Server, always, error, for_kind, header, held
 from tests.fakes.store import Pattern
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
-from vbnfs.doctor import network, site_caches, throughput
+from vbnfs.doctor import nearby, network, throughput
 from vbnfs.doctor.findings import Finding, Level
 from vbnfs.errors import AccessDeniedError, ProxyError, UntrustedServerError, UsageError
 
@@ -172,31 +174,56 @@ async def test_a_bucket_without_the_dataset() -> None:
     assert "check --bucket and --project" in found["server"].text
 
 
+async def nearby_of(config: Config) -> list[Finding]:
+    """What is found of the mirror and of site caches."""
+    listed = (await network.ask_server(config)).listed
+    facts = (*await nearby.ask_mirror(config, listed), *await nearby.ask_site_caches(config, listed))
+    return list(nearby.decide(facts))
+
+
 async def test_the_mirror(server: FakeS3Server) -> None:
-    """A mirror that cannot be reached is a finding, and that reads go on; without one there is nothing to say."""
-    assert await network.ask_mirror(config_for(server.endpoint_url)) is None
-    there = config_for(server.endpoint_url, mirror=f"endpoint_url={server.endpoint_url}")
-    assert await network.ask_mirror(there) is None
-    assert [finding.level for finding in network.decide_mirror(there, None)] == [Level.GOOD]
-    gone = config_for(server.endpoint_url, mirror="endpoint_url=http://127.0.0.1:1")
-    failure = await network.ask_mirror(gone)
-    [finding] = network.decide_mirror(gone, failure)
-    assert finding.level is Level.TO_DO
-    assert finding.text.endswith("reads go on from the dataset's own bucket")
+    """It is asked for the beginning of a file by its key: that it has that, lacks it, or refuses it is a finding."""
+    assert await nearby_of(config_for(server.endpoint_url)) == []
+    with FakeS3Server(server.store) as mirror, serve({"0.1.0": {"a.csv": b"1"}}) as other:
+        there = config_for(server.endpoint_url, mirror=f"endpoint_url={mirror.endpoint_url}")
+        [well] = await nearby_of(there)
+        [asked] = mirror.requests
+        assert (asked.kind, asked.headers["range"], asked.query) == ("get_range", "bytes=0-4095", {})
+        assert (well.level, well.text) == (Level.GOOD, f"endpoint_url={mirror.endpoint_url} serves what S3 has")
+        mirror.behaviours.append(always(error(403, "AccessDenied")))
+        [refused] = await nearby_of(there)
+        assert (refused.level, "everybody may read" in refused.remedy) == (Level.TO_DO, True)
+        [lacking] = await nearby_of(config_for(server.endpoint_url, mirror=f"endpoint_url={other.endpoint_url}"))
+        assert lacking.level is Level.NOTE
+        assert re.search(r"answers; it does not have .*\.nwb, which comes from S3$", lacking.text)
+    [gone] = await nearby_of(config_for(server.endpoint_url, mirror="endpoint_url=http://127.0.0.1:1"))
+    assert gone.level is Level.TO_DO
+    assert "Connection refused; reads go on without it" in gone.text
+
+
+async def test_servers_that_send_wrong_bytes(server: FakeS3Server) -> None:
+    """A mirror and a site cache whose bytes are not S3's need something done, though all else of a reply is right."""
+    damaged = {SESSION: Pattern(9_000_000, seed=7), "ecephys_sessions/ecephys_session_2.nwb": b"x" * 1000}
+    with serve({"0.4.0": {SESSION: b"old"}, "0.5.0": {**FILES, **damaged}}) as wrong:
+        url = wrong.endpoint_url
+        config = config_for(server.endpoint_url, mirror=f"endpoint_url={url}", site_cache=url)
+        mirror, site_cache = await nearby_of(config)
+    assert (mirror.level, site_cache.level) == (Level.TO_DO, Level.TO_DO)
+    assert f"{url} sends other bytes than S3: of " in mirror.text
+    assert "check its disk" in site_cache.remedy
 
 
 async def test_site_caches(server: FakeS3Server) -> None:
-    """Each is asked for one byte of an object version: one that refuses it is a finding, though it can be reached."""
+    """Each is asked for a part of an object version: one that refuses it is a finding, though it can be reached."""
     with FakeS3Server(server.store) as well, FakeS3Server(server.store) as refusing:
         refusing.behaviours.append(always(error(403, "AccessDenied")))
         urls = f"{well.endpoint_url},{refusing.endpoint_url},http://127.0.0.1:1"
         config = config_for(server.endpoint_url, site_cache=urls)
         listed = (await network.ask_server(config)).listed
-        facts = await site_caches.ask_site_caches(config, listed)
+        good, refused, gone = await nearby_of(config)
         [asked] = well.requests
-        assert (asked.kind, asked.headers["range"], "versionId" in asked.query) == ("get_range", "bytes=0-0", True)
-        good, refused, gone = site_caches.decide_site_caches(facts)
-        assert (good.level, good.text) == (Level.GOOD, f"{well.endpoint_url} serves")
+        assert (asked.kind, asked.headers["range"], "versionId" in asked.query) == ("get_range", "bytes=0-4095", True)
+        assert (good.level, good.text) == (Level.GOOD, f"{well.endpoint_url} serves what S3 has")
         assert (refused.level, gone.level) == (Level.TO_DO, Level.TO_DO)
         assert refused.text.startswith(f"{refusing.endpoint_url} does not serve this machine: ")
         assert "--allow" in refused.remedy
@@ -204,13 +231,28 @@ async def test_site_caches(server: FakeS3Server) -> None:
         well.forget_requests()
         server.behaviours.append(always(error(503, "SlowDown")))
         for manifests in ((), listed):
-            facts = await site_caches.ask_site_caches(config, manifests)
-            reached, *_ = site_caches.decide_site_caches(facts)
+            facts = await nearby.ask_site_caches(config, manifests)
+            reached, *_ = nearby.decide(facts)
             assert (reached.level, reached.text) == (
                 Level.NOTE,
                 f"{well.endpoint_url} can be reached; S3 names no file to ask it for",
             )
         assert well.requests == []
+
+
+async def test_a_site_cache_that_hangs(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes connections and answers nothing is named after its time; another one is judged all the same."""
+    monkeypatch.setattr(nearby, "_ANSWER_SECONDS", 1.0)
+    gate = threading.Event()
+    with FakeS3Server(server.store) as well, FakeS3Server(server.store) as hanging:
+        hanging.behaviours.append(held(gate))
+        url = hanging.endpoint_url
+        try:
+            hangs, serves = await nearby_of(config_for(server.endpoint_url, site_cache=f"{url},{well.endpoint_url}"))
+        finally:
+            gate.set()
+    assert (hangs.level, serves.level) == (Level.TO_DO, Level.GOOD)
+    assert hangs.text.startswith(f"{url} does not serve this machine: no answer within 1 s")
 
 
 async def test_throughput_is_of_8_mib(server: FakeS3Server) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, get_args
 
@@ -32,6 +33,8 @@ _MORE_SECONDS: Final = 2.0  # for a server that takes a connection, and answers 
 _LOOK_SECONDS: Final = 0.1
 _SCHEDULER_SECONDS: Final = 60.0  # that it may take to say which workers there are, busy as it may be
 _ASK_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 120.0  # that a worker may take to look into its cache
+_MOST_ASKED: Final = 32  # at a time: each takes a connection of the scheduler's
 _ERROR: Final = "error"
 
 
@@ -42,7 +45,8 @@ class OnCluster(TypedDict, total=False):
     `caches`        `auto`: it is found out which workers have one cache directory; `node`: those of each host
                     have one of their own; `shared`: all have one
     `every_node`    whether each cache is to have all files; without it each file goes into one cache
-    `retries`       how often a job is given to another worker, after its worker was lost or it failed; 2
+    `retries`       how often a job is given to another worker, where there is one, after its worker was lost or it
+                    failed; 2
     `wait_seconds`  how long to wait for a worker where there is none, and at the start for `n_workers`; 60
     `n_workers`     for how many workers to wait at the start, in whose caches room is counted; 1
     """
@@ -93,22 +97,16 @@ class Cluster:
             raise ClusterError(f"{self.address}: the scheduler has gone: {error or type(error).__name__}") from error
         return found
 
-    def while_it_answers(self, call: Callable[[], _Answer]) -> _Answer:
+    def while_it_answers(self, call: Callable[[], _Answer], *, of: str | None = None) -> _Answer:
         """What a call of Dask's client returns or raises. Raises `ClusterError` where the scheduler answers no more.
 
-        Such a call itself waits for that without end.
+        Such a call itself waits for that without end; and for what a worker had that is lost: where the call is `of`
+        one, by its address, that raises `WorkerLostError`.
         """
-        answer = Future[_Answer]()
-
-        def run() -> None:
-            try:
-                answer.set_result(call())
-            except BaseException as error:  # raised where it is waited for
-                answer.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
+        answer = in_background(call)
         while not wait([answer], timeout=_ASK_SECONDS).done:
-            self.workers()
+            if of not in {None, *self.workers()}:
+                raise WorkerLostError
         return answer.result()
 
     def wait_for_workers(self) -> Mapping[str, int]:
@@ -129,16 +127,19 @@ class Cluster:
         function: Callable[..., Any],
         *arguments: Any,
         of: Iterable[str],
-        on_fault: Callable[[str, ClusterError], object],
+        on_fault: Callable[[str, ClusterError], object] = lambda address, error: None,
+        seconds: float | None = None,
     ) -> dict[str, Any]:
-        """What workers answer, by address; without those that are lost meanwhile.
+        """What workers answer within some seconds, by address; without those that are lost meanwhile.
 
         `on_fault` gets the address of each that cannot answer, and why. Raises `ClusterError` where the scheduler
         answers no more.
         """
         if not (of := list(of)):
             return {}
-        answers = self.while_it_answers(lambda: self.client.run(function, *arguments, workers=of, on_error="return"))
+        most = _ANSWER_SECONDS if seconds is None else seconds
+        run = partial(self.client.run, function, *arguments, on_error="return")
+        answers = self.while_it_answers(lambda: self.client.sync(_answers, run, of, most))
         found = dict[str, Any]()
         for address, answer in answers.items():
             if isinstance(answer, OSError):  # the worker has gone
@@ -148,6 +149,38 @@ class Cluster:
             else:
                 found[address] = answer and answer["result"]
         return found
+
+
+class WorkerLostError(Exception):
+    """The worker that had an answer is gone."""
+
+
+def in_background(call: Callable[[], _Answer]) -> Future[_Answer]:
+    """What a call returns or raises, in a thread that does not keep the process from ending."""
+    answer = Future[_Answer]()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer
+
+
+async def _answers(run: Callable[..., Any], of: Sequence[str], seconds: float) -> dict[str, Any]:
+    """What each worker answers, or an error; in the loop of Dask's client. One that stands still keeps no other."""
+    turn = asyncio.Semaphore(_MOST_ASKED)
+
+    async def answer(address: str) -> Any:
+        async with turn:
+            try:
+                return (await asyncio.wait_for(run(workers=[address]), seconds))[address]
+            except TimeoutError:
+                return ClusterError(f"it has not answered for {seconds:g} s: its disk may hang")
+
+    return dict(zip(of, await asyncio.gather(*map(answer, of)), strict=True))
 
 
 def dask_itself(method: str) -> Any:
@@ -161,6 +194,8 @@ def _fault_of(answer: Any) -> str | None:
         return (
             f" has no vbnfs with vbnfs.dask ({answer}): install vbnfs {__version__} in the environment of the workers"
         )
+    if isinstance(answer, ClusterError):
+        return f": {answer}"
     if isinstance(answer, Exception):
         return f": {type(answer).__name__}: {answer}"
     return f": {answer[_ERROR]}" if answer and _ERROR in answer else None
@@ -298,13 +333,15 @@ class Nodes:
         """The name of the host of a worker that is or was there."""
         return self._hosts.get(address, address)
 
-    def look(self, alive: Set[str]) -> bool:
-        """Know the caches of these workers; whether they have changed.
+    def knows(self, alive: Set[str]) -> bool:
+        """Whether `caches` is of just these workers."""
+        return alive - self._left_out == self._known
+
+    def look(self, alive: Set[str]) -> None:
+        """Know the caches of these workers.
 
         Raises `ClusterError` where a worker cannot do what is wanted, before `stocks` was asked for.
         """
-        if alive - self._left_out == self._known:
-            return False
         if new := sorted(alive - self._members.keys() - self._left_out):
             self._learn(self._ask(worker.facts, of=new))
         members = self._of(alive)
@@ -318,11 +355,6 @@ class Nodes:
         self._known = frozenset(
             members if is_compared else ()
         )  # else one that was lost, or is left out, spoke for it
-        return True
-
-    def cache_of(self, address: str) -> NodeCache | None:
-        """The cache that a worker uses."""
-        return next((cache for cache in self.caches if address in cache.workers), None)
 
     def stocks(self, content_ids: Sequence[str]) -> dict[str, Stock]:
         """What each cache has of contents, by the cache's name. One of its workers is asked."""

@@ -26,7 +26,7 @@ from vbnfs.api.working_sets import open_tables, versions_in
 from vbnfs.config.settings import Config
 from vbnfs.dask import worker
 from vbnfs.dask.cluster import Cluster, Nodes, OnCluster, connected, settings_for_workers
-from vbnfs.dask.driving import Answer, Driver
+from vbnfs.dask.driving import Answer, Driver, Joining
 from vbnfs.dask.plan import (
     ChosenFile,
     Job,
@@ -197,9 +197,10 @@ class Run:
         check_room(jobs, stocks)
 
         def more(new: Mapping[str, Stock]) -> list[Job]:
-            return fetching_jobs(chosen.files, new, every_node=True) if self._cluster.every_node else []
+            return fetching_jobs(chosen.files, new, every_node=True)
 
-        return self._drive(function, chosen, jobs, nodes, stocks, more, *arguments)
+        added = more if self._cluster.every_node else None
+        return self._drive(function, chosen, jobs, nodes, stocks, added, *arguments)
 
     def _stocks(self, chosen: Chosen) -> tuple[Nodes, Mapping[str, Stock]]:
         self._given = settings_for_workers(self._connection, chosen.dataset_version)
@@ -214,7 +215,7 @@ class Run:
         jobs: Sequence[Job],
         nodes: Nodes,
         stocks: Mapping[str, Stock],
-        more: Callable[[Mapping[str, Stock]], list[Job]],
+        more: Callable[[Mapping[str, Stock]], list[Job]] | None,
         *arguments: Any,
     ) -> Outcome:
         progress = Progress()
@@ -222,7 +223,7 @@ class Run:
         self._watch(progress)
 
         def adapt(waiting: list[Job], new: Mapping[str, Stock]) -> list[Job]:
-            added = more(new)
+            added = more(new) if more is not None else []
             _count(progress, added)
             return [*waiting, *added]
 
@@ -231,11 +232,11 @@ class Run:
             nodes,
             lambda job, token: (function, (self._given, token, job.key, job.argument, *arguments)),
             on_done=partial(self._take, progress),
-            adapt=adapt,
+            joining=Joining(adapt, is_more=more is not None),
             show=self._show,
             on_event=partial(self._note, progress),
         )
-        driver.run(jobs, {name: stock.room_bytes for name, stock in stocks.items()})
+        driver.run(jobs, stocks)
         findings = tuple(merged(self._found, [file.name for file in chosen.files]))
         return Outcome(findings, _barren(chosen, findings))
 
@@ -243,10 +244,10 @@ class Run:
         progress.done_files += len(job.argument)
         progress.done_bytes += job.missing_bytes - self._begun.get(job.key, 0)
         self._over.add(job.key)
-        if "error" in answer:
-            self._found += [(host, Finding(name, FAILED, None, str(answer["error"]))) for name in job.argument]
-        else:
+        if "result" in answer:
             self._found += [(host, Finding(**finding)) for finding in answer["result"]]
+        else:
+            self._found += [(host, Finding(name, FAILED, None, str(answer["error"]))) for name in job.argument]
 
     def _note(self, progress: Progress, message: Mapping[str, Any]) -> None:
         """A worker has reported how many bytes of a job have come."""

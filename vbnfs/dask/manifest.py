@@ -1,14 +1,15 @@
 """What results are known by: the function, its source, the values that it was made with, and its arguments.
 
-A Python function is known by its source, or by its bytecode where there is none; with it by its defaults and by what
-it uses of the functions around it. An object is known by what pickle would be given of it, so that two that differ
-are two.
+A Python function is known by its source, or by its bytecode where there is none, which is another one in another
+Python; with it by its defaults and by what it uses of the functions around it. An object is known by what pickle
+would be given of it, so that two that differ are two.
 """
 
 import copyreg
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from tokenize import TokenError
@@ -20,6 +21,7 @@ import pandas as pd
 
 from vbnfs.errors import ResultsError
 
+PYTHON: Final = "python"  # of a manifest: the one whose bytecode counts
 _LAMBDA: Final = "<lambda>"
 _PICKLE: Final = 4  # the protocol that `__reduce_ex__` is asked for
 
@@ -40,7 +42,8 @@ def manifest_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> d
         raise ResultsError(
             f"the arguments cannot be stored with the results: {error}: give numbers, text, lists and dicts"
         ) from error
-    return {**of_function, "arguments": stored}
+    python = {PYTHON: "{}.{}".format(*sys.version_info)} if known.has_bytecode else {}
+    return {**of_function, **python, "arguments": stored}
 
 
 def plain(value: Any) -> Any:
@@ -61,6 +64,7 @@ class _Known:
 
     def __init__(self) -> None:
         self._seen = set[int]()  # functions that use themselves, or each other, by their ids
+        self.has_bytecode = False  # it counts, for want of source
 
     def function(self, function: Any) -> dict[str, Any]:
         """A callable's name, its source, and the values that it was made with, the outermost first."""
@@ -114,6 +118,7 @@ class _Known:
             text = "" if code.co_name == _LAMBDA else inspect.getsource(code)
         except (OSError, TypeError, SyntaxError, TokenError):
             text = ""
+        self.has_bytecode |= not text
         return hashlib.sha256((text or json.dumps(code, default=self.value)).encode()).hexdigest()
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from vbnfs.api.extras import required
-from vbnfs.dask.manifest import plain
+from vbnfs.dask.manifest import PYTHON, plain
 from vbnfs.errors import ResultsError
 from vbnfs.host.atomic import output_file
 from vbnfs.host.syncing import sync_data
@@ -29,6 +29,7 @@ _MANIFEST: Final = "manifest.json"
 _FAILED: Final = "failed.json"
 _RESULT: Final = re.compile(r"(\d+)(\.\w+)")
 _WHERE: Final = "name another folder, or delete this one"
+_BY_BYTECODE: Final = "the bytecode of a lambda, or of what was typed, is Python {}'s: run it by that one, "
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,16 @@ class ResultFolder:
                 self._write(_MANIFEST, _json_of(manifest))
         except OSError as error:
             raise ResultsError(f"{self._path}: results cannot be stored: {error.strerror}") from error
-        before = manifest if found is None else found
-        differing = sorted(name for name in manifest if _ordered(before.get(name)) != _ordered(manifest[name]))
-        if differing:
-            raise ResultsError(f"{self._path}: these results are of another {', '.join(differing)}: {_WHERE}")
+        if found is not None:
+            self._check(found, manifest)
         return set(self._files())
+
+    def _check(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        before = {PYTHON: wanted.get(PYTHON), **found}
+        differing = sorted(name for name in wanted if _ordered(before.get(name)) != _ordered(wanted[name]))
+        if differing:
+            where = _BY_BYTECODE.format(before[PYTHON]) if PYTHON in differing else ""
+            raise ResultsError(f"{self._path}: these results are of another {', '.join(differing)}: {where}{_WHERE}")
 
     def add(self, session_id: int, value: Any) -> None:
         """Store a result. Raises `ResultsError` where that cannot be."""

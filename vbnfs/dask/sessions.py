@@ -15,7 +15,7 @@ from vbnfs.api.version import Version
 from vbnfs.api.working_sets import versions_in
 from vbnfs.dask import worker
 from vbnfs.dask.cluster import Cluster, Nodes, OnCluster, settings_for_workers
-from vbnfs.dask.driving import Answer, Driver
+from vbnfs.dask.driving import Answer, Driver, Joining
 from vbnfs.dask.files import chosen_file, opened, warn
 from vbnfs.dask.manifest import manifest_of
 from vbnfs.dask.plan import ChosenFile, Job, Stock, placed_anew
@@ -137,8 +137,8 @@ class _Run:
         def adapt(waiting: list[Job], new: Mapping[str, Stock]) -> list[Job]:
             return placed_anew(waiting, chosen, new)
 
-        driver = Driver(self._cluster, nodes, call, threads=True, on_done=take, adapt=adapt, show=show)
-        driver.run(placed_anew([Job(f"session {one}", one) for one in chosen], chosen, stocks))
+        driver = Driver(self._cluster, nodes, call, threads=True, on_done=take, joining=Joining(adapt), show=show)
+        driver.run(placed_anew([Job(f"session {one}", one) for one in chosen], chosen, stocks), stocks)
 
     def _take(self, session_id: int, answer: Answer, folder: ResultFolder | None) -> None:
         try:

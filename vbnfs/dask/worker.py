@@ -17,6 +17,7 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.here import Here
 from vbnfs.access.room import Room
 from vbnfs.access.tree_files import Place
+from vbnfs.access.verifying import FAILED, NOT_KEPT, Outcome
 from vbnfs.access.wanted import Wanted
 from vbnfs.api.connection import Connection
 from vbnfs.api.progress import Progress
@@ -38,7 +39,6 @@ _COMPARED: Final = (
     *("cache_size", "cache_reserve", "limit_rate", "verify"),
 )  # settings in which workers should not differ unnoticed
 _MOST_STOPPED: Final = 1000
-_ANSWER_SECONDS: Final = 120.0
 
 _stopped: Final[dict[str, None]] = {}  # tokens of runs that have ended, the oldest first
 _lock: Final = threading.Lock()
@@ -84,15 +84,18 @@ async def stop(token: str) -> None:
 
 
 def fetch(given: Given, token: str, name: str, paths: Sequence[str]) -> dict[str, Any]:
-    """Bring files of the dataset's tree into the cache. The answer has a finding for each."""
+    """Bring files of the dataset's tree into the cache. The answer has a finding for each.
+
+    It has an error, too, where none of them came.
+    """
     report = _reporting(token, name)
-    return _answered(lambda: _findings(brought(_connection(given), Wanted(tuple(paths)), None, progress=report)))
+    return _judged(lambda: brought(_connection(given), Wanted(tuple(paths)), None, progress=report))
 
 
 def verify(given: Given, token: str, name: str, paths: Sequence[str], is_fetched: bool) -> dict[str, Any]:
     """Hash files, with `is_fetched` after fetching what is missing. The answer is as that of `fetch`."""
     report = _reporting(token, name)
-    return _answered(lambda: _findings(verified(_connection(given), paths, is_fetched=is_fetched, progress=report)))
+    return _judged(lambda: verified(_connection(given), paths, is_fetched=is_fetched, progress=report))
 
 
 def call(
@@ -107,11 +110,8 @@ def call(
 
 
 async def _in_thread(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """As `_answered`, in a thread, for the worker has to go on; an answer comes in any case."""
-    try:
-        return await asyncio.wait_for(asyncio.to_thread(_answered, function, *arguments), _ANSWER_SECONDS)
-    except TimeoutError:
-        return {"error": f"its cache has not answered for {_ANSWER_SECONDS:g} s: the disk may hang"}
+    """As `_answered`, in a thread, for the worker has to go on while its disk takes its time."""
+    return await asyncio.to_thread(_answered, function, *arguments)
 
 
 def _answered(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
@@ -163,8 +163,11 @@ def _stock(given: Given, content_ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _findings(outcome: Any) -> list[dict[str, Any]]:
-    return [finding.as_json() for finding in outcome.findings]
+def _judged(work: Callable[[], Outcome]) -> dict[str, Any]:
+    """The findings of some work on files; and an error where none came to its end, so another worker is to try."""
+    answer = _answered(lambda: [finding.as_json() for finding in work().findings])
+    outcomes = {finding["outcome"] for finding in answer.get("result", ())}
+    return {**answer, "error": ", ".join(outcomes)} if outcomes and outcomes <= {FAILED, NOT_KEPT} else answer
 
 
 def _reporting(token: str, name: str) -> Callable[[Progress], None]:

@@ -11,10 +11,11 @@ from typing import Any, Final
 import trio
 
 from vbnfs.config.settings import Config
-from vbnfs.doctor import disk, disk_question, fuse, machine, mounts, network, site_caches, throughput
+from vbnfs.doctor import disk, disk_question, fuse, machine, mounts, nearby, network, throughput
 from vbnfs.doctor.findings import Finding, Level, left_out, to_do
-from vbnfs.errors import UsageError, VbnfsError
+from vbnfs.errors import UsageError
 from vbnfs.host.mountinfo import MountEntry
+from vbnfs.objects import ListedObject
 
 _PATIENCE_SECONDS: Final = 4.0  # without a word; where all is well, it takes about two
 DEFECT: Final = "the-daemon-ended-or-there-was-a-defect"
@@ -119,15 +120,17 @@ async def _ask_server(order: Order, _answers: Answers) -> network.ServerFacts:
     return await network.ask_server(order.config)
 
 
-async def _ask_mirror(order: Order, _answers: Answers) -> tuple[VbnfsError | None]:
-    return (await network.ask_mirror(order.config),)
+async def _ask_mirror(order: Order, answers: Answers) -> Sequence[nearby.NearbyFacts]:
+    return await nearby.ask_mirror(order.config, await _listed(answers)) if _has_mirror(order) else ()
 
 
-async def _ask_site_caches(order: Order, answers: Answers) -> Sequence[site_caches.SiteCacheFacts]:
-    if not _has_site_caches(order):
-        return ()
+async def _ask_site_caches(order: Order, answers: Answers) -> Sequence[nearby.NearbyFacts]:
+    return await nearby.ask_site_caches(order.config, await _listed(answers)) if _has_site_caches(order) else ()
+
+
+async def _listed(answers: Answers) -> Sequence[ListedObject]:
     server = await answers.of("server")
-    return await site_caches.ask_site_caches(order.config, () if server is None else server.listed)
+    return () if server is None else server.listed
 
 
 async def _measure(order: Order, answers: Answers) -> throughput.ThroughputFacts:
@@ -176,14 +179,14 @@ PROBES: Final[Mapping[str, Probe]] = {
     "server": Probe(_ask_server, 40.0, _NO_SERVER, is_of_network=True),
     "mirror": Probe(
         _ask_mirror,
-        20.0,
-        _silent("the mirror does not answer; reads go on from the dataset's own bucket", *_NETWORK),
+        80.0,  # half of them for the server
+        _silent("the mirror does not answer; reads go on without it", _NETWORK[0], nearby.SECTION),
         is_of_network=True,
     ),
     "site cache": Probe(
         _ask_site_caches,
         80.0,  # half of them for the server
-        _silent("a site cache does not answer; reads go on without it", _NETWORK[0], site_caches.SECTION),
+        _silent("a site cache does not answer; reads go on without it", _NETWORK[0], nearby.SECTION),
         is_of_network=True,
     ),
     "throughput": Probe(_measure, 90.0, _NO_SERVER, is_of_network=True),
@@ -201,8 +204,8 @@ def _settings(order: Order, facts: machine.MachineFacts) -> Iterator[Finding]:
     return machine.decide_settings(order.refusal, facts)
 
 
-def _mirror(order: Order, facts: tuple[VbnfsError | None]) -> Iterator[Finding]:
-    return network.decide_mirror(order.config, facts[0])
+def _has_mirror(order: Order) -> bool:
+    return order.config.mirror is not None
 
 
 def _has_site_caches(order: Order) -> bool:
@@ -230,8 +233,8 @@ CHECKS: Final[Sequence[Check]] = (
     Check("proxy", ("name", "server"), _of(network.decide_proxy)),
     Check("certificates", ("server",), _of(network.decide_certificates)),
     Check("server", ("name", "server"), _of(network.decide_server)),
-    Check("mirror", ("mirror",), _mirror, lambda order: order.config.mirror is not None),
-    Check("site cache", ("site cache",), _of(site_caches.decide_site_caches), _has_site_caches),
+    Check("mirror", ("mirror",), _of(nearby.decide), _has_mirror),
+    Check("site cache", ("site cache",), _of(nearby.decide), _has_site_caches),
     Check("throughput", ("throughput",), _of(throughput.decide_throughput)),
     Check("mounts", ("mounts",), _of(mounts.decide_mounts)),
 )

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import trio
 
 from vbnfs.access.opening import route_of
-from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.environment import variables
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Origin
@@ -37,7 +36,7 @@ from vbnfs.errors import (
 )
 from vbnfs.host.places import Anchor, Place
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ListedObject, RangeRequest, Received
+from vbnfs.objects import ListedObject
 from vbnfs.s3.addresses import bucket_base
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.proxies import Proxy
@@ -160,40 +159,6 @@ async def _manifests(config: Config, client: S3Client) -> tuple[ListedObject, ..
         raise
 
 
-async def ask_mirror(config: Config) -> VbnfsError | None:
-    """Why the mirror cannot be reached; None if it can, or there is none."""
-    place = config.mirror
-    return None if place is None else await reach(config, place)
-
-
-async def reach(config: Config, place: MirrorPlace, sample: RangeRequest | None = None) -> VbnfsError | None:
-    """Why a server near this machine cannot be reached, or does not give a sample; None if it does.
-
-    What it does not name is the dataset's.
-    """
-
-    async def receive(_received: Received) -> None:
-        pass
-
-    try:
-        client = S3Client(
-            bucket=place.bucket or config.bucket,
-            region=place.region or config.region,
-            endpoint_url=place.endpoint_url,
-            ca_bundle=place.ca_bundle or config.ca_bundle,
-            environ=variables(),
-            max_connections=1,
-            metrics=Metrics(),
-        )
-        async with client:
-            await client.reach()
-            if sample is not None:
-                await client.get_range(sample, receive)
-    except (StorageError, UsageError) as error:
-        return error
-    return None
-
-
 def _server_of(config: Config) -> str:
     return bucket_base(config.bucket, config.region, config.endpoint_url)
 
@@ -295,15 +260,6 @@ def _belongs_to(name: NameFacts, facts: ServerFacts) -> str | None:
     if isinstance(failure, WrongClockError):
         return "clock"
     return "certificates" if isinstance(failure, UntrustedServerError) else None
-
-
-def decide_mirror(config: Config, failure: VbnfsError | None) -> Iterator[Finding]:
-    """Whether the mirror can be reached, where there is one."""
-    if failure is not None:
-        finding = failed(failure)
-        yield replace(finding, text=f"{finding.text}; reads go on from the dataset's own bucket")
-    elif config.mirror is not None:
-        yield good(f"{config.mirror} can be reached")
 
 
 def _see(check: str) -> Finding:
