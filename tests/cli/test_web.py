@@ -174,6 +174,16 @@ def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_p
         assert not opened.exists()
 
 
+def test_a_home_that_goes_away_meanwhile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The page ends all the same, though the file that leads to it cannot be deleted."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    with work.leading_to("http://127.0.0.1:8791/?token=0", port=8791):
+        home.rename(tmp_path / "away")
+        home.write_text("")  # what is in it cannot be reached: ENOTDIR
+
+
 def test_a_system_without_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where no other user reads a command line, as on Windows, a browser opens the address itself, and no file."""
     monkeypatch.setattr(work, "HAS_USERS", False)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -396,6 +396,23 @@ def test_a_button_that_is_pressed_is_not_put_in_anew(opened: Open) -> None:
 
     browser.click("old", renew)
     browser.wait("window.clip && !old.isConnected")
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [[("pointerdown", 2)], [("pointerdown", 0), ("contextmenu", 0)]],
+    ids=["right button", "Ctrl and the left one"],
+)
+def test_a_menu_of_the_browser_s_does_not_stop_the_page(opened: Open, opening: Sequence[tuple[str, int]]) -> None:
+    """The button that opens it is no press of anything in the page, whose release may never be heard."""
+    browser = opened.browser
+    opened.open(f"file/v0.5.0/{SESSION}")
+    browser.wait(STRUCTURE)
+    browser.evaluate("window.old = document.querySelector('#copies button'); old.title = 'of before'; 0")
+    for name, button in opening:
+        browser.evaluate(f"old.dispatchEvent(new PointerEvent('{name}', {{bubbles: true, button: {button}}})); 0")
+    browser.evaluate("document.dispatchEvent(new Event('state-changed')); 0")
+    browser.wait("!old.isConnected")
 
 
 @pytest.mark.root

@@ -4,7 +4,7 @@ import re
 import signal
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -111,7 +111,8 @@ def leading_to(address: str, *, port: int) -> Iterator[str]:
     try:
         yield place.as_uri()
     finally:
-        place.unlink(missing_ok=True)
+        with suppress(OSError):  # the home folder's server has gone: the page has ended all the same
+            place.unlink()
 
 
 def _write(place: Path, address: str) -> None:

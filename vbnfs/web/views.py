@@ -50,7 +50,8 @@ def began(request: Request) -> float:
 def is_own(request: Request) -> bool:
     """Whether this page asks, or its user by a bookmark or the address itself: no other page, and no link of one.
 
-    By what browsers say of each request (W3C Fetch Metadata); what says nothing is no browser of today.
+    By what browsers say of each request (W3C Fetch Metadata). What says nothing is no browser of today, or asks a
+    proxy that is neither at the loopback nor speaks TLS.
     """
     return request.headers.get("sec-fetch-site", "none") in _OWN_PAGES
 

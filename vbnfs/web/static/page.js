@@ -95,10 +95,10 @@ function follow() {
   renew();
 }
 
-// A button is pressed by the mouse, a finger, or the space bar.
-document.addEventListener("pointerdown", () => { isPressed = true; }, { passive: true });
+// A button is pressed by the mouse, a finger, or the space bar. Behind a menu of the browser's no release is heard.
+document.addEventListener("pointerdown", ({ button }) => { isPressed = button === 0; }, { passive: true });
 document.addEventListener("keydown", ({ key }) => { isPressed ||= key === " "; }, { passive: true });
-for (const name of ["pointerup", "pointercancel", "keyup", "blur"]) {
+for (const name of ["pointerup", "pointercancel", "contextmenu", "keyup", "blur"]) {
   window.addEventListener(name, () => {
     isPressed = false;
     setTimeout(catchUp); // after the click
