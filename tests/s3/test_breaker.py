@@ -96,7 +96,7 @@ async def test_work_that_waits_for_a_server(inner: MemoryClient, autojump_clock:
     """An outage of seconds refuses nothing while such work goes on; after its end it is offline as ever."""
     async with watched(inner) as client:
         inner.fail_when(lambda request: REFUSED)
-        with client.patient():
+        async with client.patient():
             for _ in range(10):
                 with pytest.raises(TransportError):
                     await fetch(client)
@@ -106,8 +106,33 @@ async def test_work_that_waits_for_a_server(inner: MemoryClient, autojump_clock:
         assert client.is_offline
         inner.heal()
         await trio.sleep(1)
-        with client.patient():
+        async with client.patient():
             assert await fetch(client) == DATA
+
+
+async def test_work_that_begins_when_the_server_is_back(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """It need not wait for the next probe, which may be seconds away; where there is no server, it begins offline."""
+    async with watched(inner) as client:
+        inner.fail_when(lambda request: REFUSED)
+        client.suspect()
+        await trio.sleep(400)
+        async with client.patient():
+            with pytest.raises(OfflineError):
+                await fetch(client)
+        inner.heal()
+        began = trio.current_time()
+        async with client.patient():
+            assert await fetch(client) == DATA
+        assert trio.current_time() == began
+        inner.fail_when(lambda request: REFUSED)
+        client.suspect()
+        await trio.sleep(5)
+        assert client.is_offline
+    forbidden = BreakerClient(inner, is_forbidden=True)
+    asked = inner.count()
+    async with forbidden.patient():
+        assert forbidden.is_offline
+    assert inner.count() == asked
 
 
 async def test_what_is_under_way_ends(inner: MemoryClient, autojump_clock: MockClock) -> None:

@@ -113,7 +113,7 @@ class OpenFiles:
         self._judging += 1
         try:
             parts = (where, dataset, self.readers.source)
-            with dataset.link.patient():
+            async with dataset.link.patient():
                 yield Work(*parts, trusts=trusts, on_mismatch=checked.forget, on_hashed=checked.add)
         finally:
             self._judging -= 1
@@ -170,17 +170,17 @@ class OpenFiles:
         progress.files = len(contents)
         for content in contents:
             progress.count_bytes += content.size_bytes - await self.cached_bytes(content)
-        with dataset.link.patient():
-            async with (
-                held_while_fetched(dataset, portions),
-                filling(dataset, self.readers.source, portions, progress) as wait,
-            ):
-                for content in contents:
-                    await wait(content)
-                    await self.verifier.judged(content)
-                    dataset.verdicts.refuse(content)
-                    await self._checked.check(content)
-                    progress.done_files += 1
+        async with (
+            dataset.link.patient(),
+            held_while_fetched(dataset, portions),
+            filling(dataset, self.readers.source, portions, progress) as wait,
+        ):
+            for content in contents:
+                await wait(content)
+                await self.verifier.judged(content)
+                dataset.verdicts.refuse(content)
+                await self._checked.check(content)
+                progress.done_files += 1
 
     async def checked_path(self, content: Content) -> Path | None:
         """Where the file of a whole content stands, all of whose blocks were checked; None unless they were.

@@ -9,8 +9,8 @@ it says, everything resumes.
 With `is_forbidden` (--offline) it is offline from beginning to end, and nothing is sent.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -141,12 +141,15 @@ class BreakerClient:
 
     # Being offline
 
-    @contextmanager
-    def patient(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def patient(self) -> AsyncIterator[None]:
         """While entered, a server that goes is waited for: requests are asked again as long as their own time allows.
 
-        It does not become offline meanwhile. For work that takes hours, and is to outlive an outage of seconds.
+        It does not become offline meanwhile. For work that takes hours, and is to outlive an outage of seconds. Where
+        it is offline before, it is probed once more, three seconds at the most: it may just have come back.
         """
+        if self.is_offline and not self._is_forbidden and await self._is_answered():
+            self._go_online()
         self._patient += 1
         try:
             yield
@@ -196,7 +199,6 @@ class BreakerClient:
         while True:
             await self._suspected.wait()
             await self._probe_until_answered()
-            self._suspected = trio.Event()
             await trio.sleep(_AGAIN_SECONDS)
 
     async def _probe_until_answered(self) -> None:
@@ -209,13 +211,9 @@ class BreakerClient:
                 self._go_offline(self._reason)
             if self.is_offline:
                 await self._wait_for_an_answer()
-                break
+                return
             await trio.sleep(_AGAIN_SECONDS)
-        self._reason, self._remedy = "", OfflineError.remedy
-        if self.is_offline:
-            self.is_offline = False
-            log.info("online again: the server can be reached")
-            self._back.unpark_all()
+        self._go_online()
 
     async def _wait_for_an_answer(self) -> None:
         """Send probes while others are under way: what a server got while it hung, it may never answer."""
@@ -224,12 +222,14 @@ class BreakerClient:
 
             async def probe() -> None:
                 if await self._is_answered():
+                    self._go_online()
                     nursery.cancel_scope.cancel()
 
-            while True:
+            while self.is_offline:
                 nursery.start_soon(probe)
                 is_long = trio.current_time() - began > _LONG_SECONDS
                 await trio.sleep(_LATER_SECONDS if is_long else _SOON_SECONDS)
+            nursery.cancel_scope.cancel()
 
     async def _is_answered(self) -> bool:
         """Ask for the bucket: any answer counts, a refusal as well."""
@@ -244,6 +244,15 @@ class BreakerClient:
                 return True
             return True
         return False
+
+    def _go_online(self) -> None:
+        """It has answered: nothing is suspected any more."""
+        self._suspected = trio.Event()
+        self._reason, self._remedy = "", OfflineError.remedy
+        if self.is_offline:
+            self.is_offline = False
+            log.info("online again: the server can be reached")
+            self._back.unpark_all()
 
     def _go_offline(self, reason: str) -> None:
         if self.is_offline:
