@@ -10,6 +10,10 @@ same thread. What is referred to meanwhile is no garbage: so a list of the objec
 keeps it from finding any. Where it is to go through all objects, and none is frozen, they are frozen meanwhile
 (`gc.freeze`), which takes no time: then it goes through none. A thread of its own lets go of them, and collects what
 was left. It can wait for h5py's lock: no bytes are brought by it.
+
+Python notes for the whole process that it collects. A child that is forked meanwhile inherits that note, and never
+collects. So a fork waits for that thread, but not long: what is deleted there may wait for a lock that the forking
+thread has.
 """
 
 import gc
@@ -21,12 +25,13 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final
 
-from vbnfs.host.forking import after_fork_in_child
+from vbnfs.host.forking import after_fork_in_child, around_fork
 
 _SERVING: Final = ("vbnfs.", "trio._core._thread_cache")  # modules in which threads begin that serve others
 # Of the first releases of Python 3.14, which have no third threshold, generation 1 has a part of the oldest with it.
 _INCREMENTAL: Final = sys.version_info >= (3, 14) and gc.get_threshold()[2] == 0
 _OLDEST: Final = 2  # a collection of this generation goes through all objects
+_FORK_WAITS_SECONDS: Final = 1.0  # at the most
 _BUILT_IN_PLACE: Final = frozenset({id(tuple), id(frozenset)})
 
 _own = threading.local()
@@ -38,6 +43,7 @@ class _Collector:
     def __init__(self) -> None:
         # It can be put to in the midst of anything, also of itself: a collection begins wherever memory is asked for.
         self.left: Final = SimpleQueue[tuple[int, list[Any]]]()
+        self.collects: Final = threading.RLock()  # what is deleted may fork, too
         threading.Thread(target=self._run, name="vbnfs-garbage", daemon=True).start()
 
     def _run(self) -> None:
@@ -45,7 +51,8 @@ class _Collector:
         while True:
             generation, kept = self.left.get()
             kept.clear()
-            gc.collect(generation)
+            with self.collects:
+                gc.collect(generation)
 
 
 _collector: _Collector | None = None
@@ -60,12 +67,27 @@ def leave_garbage_to_others() -> None:
         gc.callbacks.append(_on_collection)
 
 
+def _wait_for_the_collection() -> None:
+    """Before fork(2): the child is to find no collection under way."""
+    if _collector is not None and _collector.collects.acquire(timeout=_FORK_WAITS_SECONDS):
+        _own.held = _collector.collects
+
+
+def _let_it_collect() -> None:
+    """After fork(2), in the parent."""
+    held = _own.__dict__.pop("held", None)
+    if held is not None:
+        held.release()
+
+
 def _forget() -> None:
     """In a child of fork(2) there is no such thread, and none that serves."""
     global _collector  # noqa: PLW0603 - one a process
     _collector = None
+    _own.__dict__.pop("held", None)
 
 
+around_fork(_wait_for_the_collection, _let_it_collect)
 after_fork_in_child(_forget)
 
 

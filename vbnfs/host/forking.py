@@ -1,4 +1,4 @@
-"""What a child of fork(2) does first, and locks of which it does not inherit the state. Windows has no fork."""
+"""What is done around fork(2), and locks of which a child does not inherit the state. Windows has no fork."""
 
 import os
 import threading
@@ -11,6 +11,12 @@ def after_fork_in_child(function: Callable[[], None]) -> None:
     """Have a function called in each child of this process that is forked from now on."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
+
+
+def around_fork(before: Callable[[], None], after_in_parent: Callable[[], None]) -> None:
+    """Have functions called before each fork(2) of this process from now on, and after it in this process."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=after_in_parent)
 
 
 class LockOfProcess:
