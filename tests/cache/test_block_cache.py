@@ -1,6 +1,7 @@
 """Blocks on disk: shared by all processes, found without an index, and never needed."""
 
 import errno
+import gc
 import json
 import os
 import random
@@ -130,10 +131,11 @@ def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.Mo
     def ask_and_close(file: ContentBlocks) -> None:
         asked = threading.Thread(target=lambda: closed.append(cache.stock.take_changed()), daemon=True)
         asked.start()
-        asked.join(1.0)
+        asked.join(60)
         close(file)
 
     put_all(cache, A, SMALL)
+    gc.collect()  # what other tests have left is closed before
     with monkeypatch.context() as patch:
         patch.setattr(ContentBlocks, "__del__", ask_and_close)
         put_all(cache, content("bb22", 5), b"other")

@@ -348,7 +348,7 @@ def test_why_there_is_no_status_for_readers(read_by_us: MountEntry, monkeypatch:
 
 async def test_many_who_connect_and_ask_nothing(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """They take some descriptors of the daemon's and no more, for a moment; then others are answered."""
-    monkeypatch.setattr(control, "_QUESTION_SECONDS", 0.2)
+    monkeypatch.setattr(control, "_QUESTION_SECONDS", 0.5)
     async with served(entry) as path:
         before = len(os.listdir("/proc/self/fd"))
         idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(100)]

@@ -78,7 +78,7 @@ def test_a_worker_that_joins_and_hangs(
     def facts(given: worker.Given) -> dict[str, Any]:
         if len(client.nthreads()) > 1:
             gate.set()
-            waited.append(released.wait(20))
+            waited.append(released.wait(120))
         return real(given)
 
     def joins(_progress: object) -> None:
@@ -104,7 +104,7 @@ def test_a_worker_whose_disk_hangs(dataset: vbnfs.Dataset, monkeypatch: pytest.M
     """At the start it is an error, which names it, as is one that stands still."""
     released = threading.Event()
     monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(worker, "_seen", lambda given, names: released.wait(20) and [])
+    monkeypatch.setattr(worker, "_seen", lambda given, names: released.wait(120) and [])
     why = r"worker tcp://.*: it has not answered for 0\.3 s: its disk may hang"
     with in_this_process() as client:
         try:

@@ -51,11 +51,23 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting(bucket: Bucket, monkeypatc
     bucket.refuse_to_list_versions()
     catalog = bucket.catalog()
     await catalog.load()
-    gate = threading.Event()
-    monkeypatch.setattr("vbnfs.dataset.stored_files.append_stored_line", lambda path, text: gate.wait(60))
+    gate, asked = threading.Event(), trio.Event()
+
+    def append(path: object, text: str) -> None:
+        trio.from_thread.run_sync(asked.set)
+        gate.wait(60)
+
+    monkeypatch.setattr("vbnfs.dataset.stored_files.append_stored_line", append)
     try:
-        with trio.move_on_after(0.5) as waiting:
-            await catalog.sizes.fetch_object(ONE)
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as waiting:
+
+                async def end() -> None:
+                    await asked.wait()
+                    waiting.cancel()
+
+                nursery.start_soon(end)
+                await catalog.sizes.fetch_object(ONE)
     finally:
         gate.set()
     assert waiting.cancelled_caught

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,14 @@ def walks_of(mount: Mount) -> tuple[int, int]:
 def walkers_of(mount: Mount) -> list[Path]:
     """The processes that walk for a mount, below /proc."""
     processes = [Path(f"/proc/{child}") for child in children_of(mount.status()["pid"])]
-    return [process for process in processes if b"walker_program" in (process / "cmdline").read_bytes()]
+    return [process for process in processes if b"walker_program" in command_of(process)]
+
+
+def command_of(process: Path) -> bytes:
+    """A process's command line; nothing of one that has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (process / "cmdline").read_bytes()
+    return b""
 
 
 def test_what_reads_no_structure_costs_nothing_more(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
