@@ -99,19 +99,19 @@ def test_a_small_read_beside_a_long_one(mounts: Mounts, server: FakeS3Server) ->
 @pytest.mark.slow
 def test_a_read_that_is_held_back_does_not_fail(mounts: Mounts, server: FakeS3Server) -> None:
     """A block takes twice as long as `--io-timeout`, and no read fails of that; then the rate is raised meanwhile."""
-    mount = mounts(server.endpoint_url, "--limit-rate", "128K", "--io-timeout", "1", "--silence-timeout", "1")
+    mount = mounts(server.endpoint_url, "--limit-rate", "43K", "--io-timeout", "3", "--silence-timeout", "3")
     with open(mount.path / NAMES[0], "rb", buffering=0) as file, open(mount.path / NAMES[1], "rb") as other:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         began = time.monotonic()
         for start in (0, MIB // 2):
             assert os.pread(file.fileno(), 4096, start) == FILES[NAMES[0]][start : start + 4096]
-        assert time.monotonic() - began > 1.5
+        assert time.monotonic() - began > 4.5
         with ThreadPoolExecutor(1) as pool:
             reading = pool.submit(other.read)
             until(lambda: held_reads(mount) > 0)
             assert "held back now: " in run_vbnfs("status", mount.path).stdout
             assert run_vbnfs("limit-rate", mount.path, "64M").returncode == 0
-            assert reading.result(timeout=10) == FILES[NAMES[1]]  # 6 s at the rate before
+            assert reading.result(timeout=10) == FILES[NAMES[1]]  # 24 s at the rate before
     status = mount.status()
     assert (status["last_error"], status["metrics"]["failed_answers"]) == (None, 0)
     assert status["metrics"]["hedged_requests"] == status["metrics"]["failed_requests"] == 0
