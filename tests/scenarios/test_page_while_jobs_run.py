@@ -61,14 +61,18 @@ class Watched:
         self.browser.wait(f"window.htmx && document.querySelector('#jobs[hx-trigger*=seen]') && {SETTLED}")
 
     def asked_within(self, ticks: int, what: str = "") -> list[str]:
-        """The addresses with this in them that the page asks for, while its clock ticks so often.
-
-        The tab's icon is none of them: the browser itself asks for that, once, at a time of its own.
-        """
+        """The addresses with this in them that the page asks for, while its clock ticks so often."""
         self.browser.evaluate("window.ticks = 0")
         before = len(self.browser.requests)
         self.browser.wait(f"window.ticks >= {ticks}")
-        return [one for one in self.browser.requests[before:] if what in one and "/static/icon.svg" not in one]
+        return [one for one in self.asked_since(before) if what in one]
+
+    def asked_since(self, before: int) -> list[str]:
+        """The addresses that the page has asked for after so many requests.
+
+        The tab's icon is none of them: the browser itself asks for that, once, at a time of its own.
+        """
+        return [one for one in self.browser.requests[before:] if "/static/icon.svg" not in one]
 
     def asks(self, what: str) -> None:
         """Wait until the page has made three more requests with this in their address."""
@@ -186,7 +190,7 @@ def test_a_page_asks_for_nothing_while_nothing_runs(watched: Watched) -> None:
     watched.hide(is_hidden=False)
     watched.browser.wait(SETTLED)
     assert len(watched.asked_within(30)) <= 1  # the last of these two, if it has not begun by then
-    assert [one.rpartition("/")[2].partition("?")[0] for one in watched.browser.requests[before:]] == [
+    assert [one.rpartition("/")[2].partition("?")[0] for one in watched.asked_since(before)] == [
         "jobs",
         "sessions",
     ]
@@ -210,7 +214,7 @@ def test_what_nothing_changes_is_not_asked_for_anew(watched: Watched) -> None:
         watched.hide(is_hidden=False)
         watched.browser.wait(SETTLED)
         watched.asked_within(5)
-        asked = watched.browser.requests[before:]
+        asked = watched.asked_since(before)
         assert [one.removeprefix(watched.address).split("?")[0].split("/")[0] for one in asked] == then
 
 
