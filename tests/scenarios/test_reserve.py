@@ -21,12 +21,13 @@ EXT4 = ("mkfs.ext4", "-q", "-m", "0")
 RESERVE_BYTES = 300 * MIB
 RESTORED_SECONDS = 10.0
 NAMES = [f"ecephys_sessions/ecephys_session_{number}.nwb" for number in range(20)]
-# Writes 200 MB a second, until so much is written. Prints what it was refused.
+# Writes 200 MB a second, until so much is written, and no faster after it had to wait. Prints what it was refused.
 FILLER = """
 import os, sys, time
-descriptor, left, began, written = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), int(sys.argv[2]), time.time(), 0
+descriptor, left, due, written = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), int(sys.argv[2]), time.monotonic(), 0
 while written < left:
-    time.sleep(max(0, began + written / 200e6 - time.time()))
+    due = max(due + (2 << 20) / 200e6, time.monotonic())
+    time.sleep(max(0, due - time.monotonic()))
     try:
         written += os.write(descriptor, bytes(2 << 20))
     except OSError as error:
