@@ -12,7 +12,7 @@ from distributed import Client
 
 import vbnfs
 import vbnfs.dask
-from tests.api.release import LFP, SESSION, SESSION_ID, UNITS, serving
+from tests.api.release import LFP, SESSION, SESSION_ID, UNITS
 from tests.dask.clusters import in_this_process
 from tests.fakes.s3_server import FakeS3Server, error, for_kind, held
 from vbnfs.dask import files, worker
@@ -22,26 +22,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask and its libraries
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
-    """A small release of two versions."""
-    with serving(tmp_path_factory.mktemp("release")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """A cluster of two workers."""
     with in_this_process() as client:
         yield client
-
-
-@pytest.fixture
-def dataset(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[vbnfs.Dataset]:
-    """The dataset of that server; the workers have the same settings."""
-    monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
-    with vbnfs.Dataset() as dataset:
-        yield dataset
-    worker._opened.cache_clear()  # what the workers have open of this test's cache
 
 
 def test_prefetch_and_verify(dataset: vbnfs.Dataset, client: Client, server: FakeS3Server) -> None:

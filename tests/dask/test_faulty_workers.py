@@ -1,7 +1,6 @@
 """Workers that fail, hang, or are lost at the wrong moment: the others do the work, and nothing waits without end."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from distributed import get_worker
 
 import vbnfs
 import vbnfs.dask
-from tests.api.release import LFP, SESSION_ID, UNITS, serving
+from tests.api.release import LFP, SESSION_ID, UNITS
 from tests.dask.clusters import in_this_process
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from vbnfs.access.verifying import FAILED, NOT_KEPT, Finding, Outcome
@@ -17,22 +16,6 @@ from vbnfs.dask import cluster, driving, worker
 from vbnfs.errors import CacheError, ClusterError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask and its libraries warn of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
-    """A small release of two versions."""
-    with serving(tmp_path_factory.mktemp("release")) as server:
-        yield server
-
-
-@pytest.fixture
-def dataset(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[vbnfs.Dataset]:
-    """The dataset of that server; the workers have the same settings."""
-    monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
-    with vbnfs.Dataset() as dataset:
-        yield dataset
-    worker._opened.cache_clear()  # what the workers have open of this test's cache
 
 
 @pytest.mark.parametrize("outcome", [None, FAILED, NOT_KEPT])
